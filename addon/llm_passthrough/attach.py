@@ -1,0 +1,188 @@
+"""Puts the gateway into a running mitmproxy, whichever way that was started.
+
+The gateway stands first in mitmproxy's own list of addons, not below a script: it sees a request
+before anything that shows or saves it, and it stays when mitmproxy reloads or drops the script.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import ctx, exceptions
+from mitmproxy.addonmanager import Loader
+from rich.console import Console
+
+from llm_passthrough import banner, config, layer, options
+from llm_passthrough.build import Parts, build, log_path
+from llm_passthrough.clients import is_loopback
+from llm_passthrough.demo import DemoProvider
+from llm_passthrough.errors import ConfigError
+from llm_passthrough.gateway import Gateway
+from llm_passthrough.sinks.console import ConsoleSink
+from llm_passthrough.sinks.jsonl import Jsonl
+from llm_passthrough.sinks.writer import Sink, Writer
+
+_LOG = logging.getLogger(__name__)
+_EXIT_CONFIG = 2
+
+
+def attach(master: Any, env: Mapping[str, str] = os.environ) -> None:
+    """Make the gateway part of `master`; a second call leaves the first one's gateway alone.
+
+    Ends the process with exit code 2, after one line a fault, when the configuration is wrong.
+    """
+    if master.addons.get(Life.name) is not None:
+        return
+    life = Life(env)
+    master.addons.register(life)
+    try:
+        gateway = life.start(master)
+    except ConfigError as error:
+        for line in error.lines:
+            print(f"llm-passthrough: {line}", file=sys.stderr)
+        raise SystemExit(_EXIT_CONFIG) from None
+    master.addons.register(gateway)
+    # A new list: mitmproxy may be walking over the old one.
+    master.addons.chain = [life, gateway, *master.addons.chain]
+
+
+class Life:
+    """The addon that starts and ends a gateway, and keeps mitmproxy's options safe."""
+
+    name = "llm_passthrough"
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self._demo: DemoProvider | None = None
+        self._gateway: Gateway | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._console = Console(highlight=False)
+
+    def load(self, loader: Loader) -> None:
+        """Our own options of mitmproxy."""
+        loader.add_option("passthrough_config", str, "", "The gateway's configuration file.")
+        loader.add_option("passthrough_demo", bool, False, "Use the built-in demo provider.")
+
+    def start(self, master: Any) -> Gateway:
+        """Read the configuration, make all parts, set mitmproxy's options. Raises ConfigError."""
+        if faults := options.unsafe(master.options):
+            raise ConfigError(*faults)
+        settings, warnings = self._configuration(master.options)
+        parts = build(settings, self._env, master.options.passthrough_config or "environment")
+        layer.install(settings.limits.request_buffer)
+        writer = Writer(self._sinks(master, parts), parts.redactor, settings.log.queue)
+        writer.start()
+        master.options.update(**options.FORCED)
+        if getattr(master.options, "flow_detail", 0) == 1:
+            master.options.update(flow_detail=0)  # our own line says it
+        for warning in (*warnings, *parts.warnings):
+            _LOG.warning("%s", warning)
+        self._gateway = Gateway(parts, writer)
+        return self._gateway
+
+    def configure(self, updated: set[str]) -> None:
+        """Refuse, at run time too, what would make the gateway unsafe."""
+        if self._gateway is None:
+            return
+        faults = options.unsafe(ctx.options) + options.unforced(ctx.options, updated)
+        if faults:
+            raise exceptions.OptionsError("; ".join(faults))
+
+    async def running(self) -> None:
+        """The port is open: take it back to loopback if need be, begin to serve."""
+        assert self._gateway is not None
+        await self._listen_as_configured()
+        if self._demo is not None:
+            await self._demo.start()
+        self._watch = asyncio.create_task(self._gateway.watch())
+        lines = banner.lines(self._gateway.parts, _addresses(), self._demo is not None)
+        if self._shows(ctx.master):
+            self._console.print(banner.panel(lines))
+        else:
+            _LOG.info("%s", "; ".join(text for _, text in lines))
+
+    async def done(self) -> None:
+        """The end: what is open is told as it stands, what is queued is written."""
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._gateway is not None:
+            self._gateway.finish_all()
+            await asyncio.to_thread(self._gateway.writer.close)
+        if self._demo is not None:
+            await self._demo.stop()
+
+    def _configuration(self, opts: Any) -> tuple[config.Config, list[str]]:
+        name = opts.passthrough_config or self._env.get("LLM_PASSTHROUGH_CONFIG", "")
+        path = Path(name).expanduser() if name else None
+        if opts.passthrough_demo:
+            self._demo = DemoProvider(keys=frozenset(_DEMO_KEYS.values()))
+            settings, warnings = _demo_config(self._demo.bind()), ["demo: no real provider is used"]
+        else:
+            settings, warnings = config.load(path, self._env)
+        listen: dict[str, object] = {}
+        if opts.listen_host:
+            listen["host"] = opts.listen_host
+        if opts.listen_port is not None:
+            listen["port"] = opts.listen_port
+        if getattr(opts, "web_port", None) not in (None, 8081):
+            listen["web_port"] = opts.web_port
+        listening = settings.listen.model_copy(update=listen)
+        opts.update(listen_host=listening.host, listen_port=listening.port)
+        return settings.model_copy(update={"listen": listening}), warnings
+
+    def _sinks(self, master: Any, parts: Parts) -> list[Sink]:
+        log = parts.config.log
+        path = log_path(parts.config)
+        sinks: list[Sink] = [Jsonl(path, log.rotate_bytes, log.rotate_hours * 3600)]
+        if self._shows(master, parts.config.console):
+            sinks.append(ConsoleSink(self._console))
+        return sinks
+
+    def _shows(self, master: Any, wish: str = "auto") -> bool:
+        """Whether lines may be printed: to a terminal that no full-screen program uses."""
+        if type(master).__name__ == "ConsoleMaster":
+            return False
+        return wish == "on" or (wish == "auto" and self._console.is_terminal)
+
+    async def _listen_as_configured(self) -> None:
+        """A script is loaded after mitmproxy has begun to open its port, on all interfaces."""
+        server = ctx.master.addons.get("proxyserver")
+        wanted = (ctx.options.listen_host, ctx.options.listen_port)
+        if any(not _is_wanted(addr, wanted) for addr in server.listen_addrs()):
+            await server.servers.update([])
+            if not await server.setup_servers():
+                raise SystemExit(1)
+        if any(not is_loopback(addr[0]) for addr in server.listen_addrs()):
+            print("llm-passthrough: listening beyond loopback is refused", file=sys.stderr)
+            raise SystemExit(_EXIT_CONFIG)
+
+
+_DEMO_KEYS = {
+    name: f"demo-key-of-{name}" for name in ("openai", "anthropic", "azure", "gemini", "vertex")
+}
+
+
+def _demo_config(port: int) -> config.Config:
+    """The configuration of a gateway in front of the demo provider."""
+    url = f"http://127.0.0.1:{port}"
+    providers: dict[str, object] = {}
+    for name, value in _DEMO_KEYS.items():
+        key: dict[str, object] = {"name": "demo", "value": value}
+        if name == "azure":
+            key["azure_key_config"] = {"endpoint": url}
+        providers[name] = {"keys": [key], "network_config": {"base_url": url}}
+    log = {"path": "~/.llm-passthrough/demo/records.jsonl"}
+    return config.parse({"providers": providers, "log": log}, "demo")[0]
+
+
+def _addresses() -> list[tuple[str, int]]:
+    return [addr[:2] for addr in ctx.master.addons.get("proxyserver").listen_addrs()]
+
+
+def _is_wanted(addr: Any, wanted: tuple[str, int]) -> bool:
+    host, port = addr[:2]
+    return is_loopback(host) and port == wanted[1] if wanted[1] else is_loopback(host)

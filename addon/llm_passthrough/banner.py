@@ -1,0 +1,30 @@
+"""What a person sees at start: where to connect, and what is ready or missing."""
+
+from rich.panel import Panel
+from rich.text import Text
+
+from llm_passthrough.build import Parts, log_path
+from llm_passthrough.status import state
+
+
+def lines(parts: Parts, addresses: list[tuple[str, int]], demo: bool) -> list[tuple[str, str]]:
+    """Pairs of a style and a text: one a route and one a fact."""
+    shown = ", ".join(f"http://{_host(host)}:{port}" for host, port in addresses)
+    out = [("bold", f"llm-passthrough on {shown}" + (" (demo provider)" if demo else ""))]
+    for route in sorted(parts.routes.table, key=lambda route: route.prefix):
+        for upstream in route.upstreams:
+            name = f"{route.prefix:<24} {upstream.provider.name:<10} "
+            style = "green" if upstream.missing is None else "yellow"
+            out.append((style, name + state(upstream)))
+    out.append(("dim", f"records: {log_path(parts.config)}"))
+    return out
+
+
+def panel(pairs: list[tuple[str, str]]) -> Panel:
+    """The lines in a box."""
+    text = Text("\n").join(Text(line, style=style) for style, line in pairs)
+    return Panel.fit(text, border_style="dim")
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

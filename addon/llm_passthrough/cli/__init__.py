@@ -1,0 +1,31 @@
+"""The `llm-passthrough` command."""
+
+import typer
+
+from llm_passthrough import __version__
+from llm_passthrough.cli.run import serve, web
+from llm_passthrough.cli.schema import schema
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback of ours could show a value
+    help="A gateway for LLM APIs that you can see through.",
+)
+app.command()(serve)
+app.command()(web)
+app.command()(schema)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and end."),
+) -> None:
+    if version:
+        print(f"llm-passthrough {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()

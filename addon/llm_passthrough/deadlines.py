@@ -1,0 +1,40 @@
+"""Deadlines: one look over all open exchanges at short intervals, instead of a timer for each."""
+
+from collections.abc import Iterable
+
+from llm_passthrough.exchange import Exchange
+
+EVERY = 0.25
+"""Seconds between two looks: how exact a deadline is."""
+
+
+def overdue(exchanges: Iterable[Exchange], now: float, connect: float) -> list[Exchange]:
+    """The exchanges whose upstream took too long; each has `timed_out` set to the reason."""
+    late = []
+    for exchange in exchanges:
+        limit = _limit(exchange, connect)
+        if limit is None or exchange.timed_out is not None:
+            continue
+        if now - _last_sign(exchange) > limit:
+            exchange.timed_out = f"{exchange.waiting_for} after {limit:g} s"
+            late.append(exchange)
+    return late
+
+
+def _limit(exchange: Exchange, connect: float) -> float | None:
+    """Seconds that the present phase may take, or None where nothing is awaited from upstream."""
+    if exchange.upstream is None:
+        return None
+    phases = {
+        "connect": connect,
+        "first_byte": exchange.upstream.first_byte,
+        "idle": exchange.upstream.idle,
+    }
+    return phases.get(exchange.waiting_for)
+
+
+def _last_sign(exchange: Exchange) -> float:
+    """When the upstream, or a body on its way up, was last heard of."""
+    tees = (exchange.request_tee, exchange.answer_tee)
+    seen = [tee.last for tee in tees if tee is not None and tee.last is not None]
+    return max([exchange.since, *seen])

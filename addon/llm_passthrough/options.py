@@ -1,0 +1,55 @@
+"""mitmproxy's own options: those that we set, and those with which we do not run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_passthrough.clients import is_loopback
+
+# What a gateway needs, whatever the user's own configuration of mitmproxy says.
+FORCED: Mapping[str, object] = {
+    "connection_strategy": "lazy",  # eager dials a host before anybody has judged the request
+    "http2": False,  # sealed headers are written by HTTP/1; an HTTP/2 side would read the fields
+    "rawtcp": False,  # what is no HTTP is not relayed
+    "onboarding": False,  # mitm.it would answer on our port
+    "stream_large_bodies": None,  # would open the upstream before the request is judged
+}
+# Option: the only value with which we run, and why.
+_REQUIRED: Mapping[str, tuple[object, str]] = {
+    "ssl_insecure": (False, "a key would be sent to whoever answers"),
+    "validate_inbound_headers": (True, "requests could be smuggled"),
+    "proxyauth": (None, "it stores passwords in flows"),
+    "upstream_auth": (None, "it would be sent to providers"),
+    "stickyauth": (None, "it would send clients' credentials on"),
+    "stickycookie": (None, "it would send clients' cookies on"),
+    "server_replay": ([], "answers would not be the provider's"),
+}
+
+
+def unsafe(options: Any) -> list[str]:
+    """A line for each mitmproxy option that is set to something unsafe; it names the mend."""
+    lines = [
+        f"mitmproxy option {name} must be {_shown(value)}: {why}"
+        for name, (value, why) in _REQUIRED.items()
+        if getattr(options, name, value) != value
+    ]
+    if any(mode.partition("@")[0] != "regular" for mode in options.mode):
+        lines.append("mitmproxy option mode must be regular: routes are chosen by path")
+    web_host = getattr(options, "web_host", "127.0.0.1")
+    if web_host != "localhost" and not is_loopback(web_host):
+        lines.append("mitmproxy option web_host must be loopback: who sees mitmweb controls it")
+    return lines
+
+
+def unforced(options: Any, updated: set[str]) -> list[str]:
+    """A line for each option that we set and that somebody now sets to something else."""
+    return [
+        f"mitmproxy option {name} is set by the gateway and stays {_shown(value)}"
+        for name, value in FORCED.items()
+        if name in updated and getattr(options, name) != value
+    ]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if value else "unset"

@@ -1,0 +1,131 @@
+"""JSONL: one `write` a record, rotated by size and age, safe against kill -9 and a full disk.
+
+Files are 0600 in a folder that is made 0700. A torn last line (from a kill in the middle of a
+write, or a full disk) is ended with a line break, so that it never spoils the next record.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from llm_passthrough.errors import ConfigError
+from llm_passthrough.record import Record
+
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class Jsonl:
+    """Appends records to `path`; `rotate_bytes` and `rotate_seconds` begin a new file.
+
+    Raises ConfigError when the file cannot be had at start, naming the mend.
+    """
+
+    name = "jsonl"
+    durable = True
+
+    def __init__(
+        self,
+        path: Path,
+        rotate_bytes: int,
+        rotate_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._rotate_seconds = rotate_seconds
+        self._clock = clock
+        self._fd = -1
+        self._lock = -1
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = self._locked()
+            self._open()
+        except OSError as error:
+            self.close()
+            raise ConfigError(f"log.path: {path}: {_why(error)}") from None
+
+    def write(self, record: Record, line: bytes) -> None:
+        """Append one line with one write; what was written in part is taken back."""
+        self._follow()
+        end = os.fstat(self._fd).st_size
+        if end and (end + len(line) > self._rotate_bytes or self._old()):
+            self._rotate()
+            end = 0
+        written = os.write(self._fd, line)
+        if written != len(line):
+            os.ftruncate(self._fd, end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """Close the file and let another process have the folder."""
+        for fd in (self._fd, self._lock):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._lock = -1
+
+    def _open(self) -> None:
+        fd = os.open(self._path, _FLAGS, 0o600)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file")
+        os.fchmod(fd, 0o600)
+        if status.st_size and os.pread(fd, 1, status.st_size - 1) != b"\n":
+            os.write(fd, b"\n")
+        self._fd = fd
+        self._born = status.st_mtime if status.st_size else self._clock()
+
+    def _locked(self) -> int:
+        fd = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise OSError(
+                errno.EWOULDBLOCK, "another gateway writes here; give this one its own log.path"
+            ) from None
+        return fd
+
+    def _follow(self) -> None:
+        """Open anew when somebody renamed or removed the file."""
+        try:
+            here = os.stat(self._path, follow_symlinks=False)
+            same = os.path.samestat(here, os.fstat(self._fd)) if self._fd >= 0 else False
+        except FileNotFoundError:
+            same = False
+        if not same:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._open()
+
+    def _old(self) -> bool:
+        return self._clock() - self._born >= self._rotate_seconds
+
+    def _rotate(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
+        self._path.rename(self._free_name())
+        self._open()
+        self._born = self._clock()
+
+    def _free_name(self) -> Path:
+        """`records-<time>.jsonl`, with a number behind it where that is taken."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
+        stem, suffix = self._path.stem, self._path.suffix
+        name, number = self._path.with_name(f"{stem}-{stamp}{suffix}"), 1
+        while name.exists():
+            name = self._path.with_name(f"{stem}-{stamp}-{number}{suffix}")
+            number += 1
+        return name
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "is a symbolic link; name the file itself"
+    return f"{error.strerror}; name a file in a folder that you can write to"

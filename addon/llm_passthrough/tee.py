@@ -1,0 +1,74 @@
+"""The tee: passes every chunk on untouched and keeps a bounded copy to look at.
+
+A tee never raises. If looking fails it goes blind, and says so in `blind`; the client's bytes
+are not touched either way.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Protocol
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+class Tee:
+    """What went by: the first `limit` bytes, how many there were, their SHA-256.
+
+    Called with each chunk (and with b"" at the end of a whole stream) it returns the chunk.
+    `clock` gives seconds; `first` and `last` are when bytes were seen first and last.
+    """
+
+    __slots__ = ("_clock", "_digest", "_kept", "_limit", "blind", "first", "last", "size")
+
+    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._kept: list[bytes] = []
+        self._digest: _Digest | None = None
+        self.size = 0
+        self.first: float | None = None
+        self.last: float | None = None
+        self.blind: str | None = None
+
+    def __call__(self, chunk: bytes) -> bytes:
+        if chunk:
+            try:
+                self.see(chunk)
+            except Exception as error:  # noqa: BLE001 - raising would lose this chunk for the client
+                self.blind = type(error).__name__
+        return chunk
+
+    def see(self, chunk: bytes) -> None:
+        """Look at one chunk."""
+        self.last = self._clock()
+        if self.first is None:
+            self.first = self.last
+        kept = self.size
+        self.size += len(chunk)
+        if self._digest is not None:
+            self._digest.update(chunk)
+        elif self.size <= self._limit:
+            self._kept.append(chunk)
+        else:
+            # From here on the copy is not whole any more, so that the digest is kept running.
+            self._digest = hashlib.sha256(b"".join(self._kept))
+            self._digest.update(chunk)
+            self._kept.append(chunk[: self._limit - kept])
+
+    @property
+    def copy(self) -> bytes:
+        """The first `limit` bytes of what went by."""
+        return b"".join(self._kept)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether more went by than the copy holds."""
+        return self._digest is not None
+
+    def sha256(self) -> str:
+        """The SHA-256 of everything that went by, in hex; costs time in proportion to the copy."""
+        return (self._digest or hashlib.sha256(self.copy)).hexdigest()

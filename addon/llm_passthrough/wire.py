@@ -1,0 +1,287 @@
+"""What leaves and what comes back: strip the client's credentials, seal ours on.
+
+The only module that opens a secret and that edits a request's or an answer's headers. Header
+fields are raw (name, value) byte pairs; what no rule names keeps its order and spelling.
+"""
+
+import base64
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+from urllib.parse import unquote_to_bytes
+
+from mitmproxy import http
+from mitmproxy.connection import Server
+from pydantic import SecretStr
+
+from llm_passthrough.providers import Credential, Origin
+
+type Fields = tuple[tuple[bytes, bytes], ...]
+
+CREDENTIALS = frozenset(
+    b"authorization proxy-authorization api-key x-api-key x-goog-api-key "
+    b"ocp-apim-subscription-key cookie".split()
+)
+# They name the caller's account, so they go with his credential.
+ACCOUNT = frozenset(b"openai-organization openai-project x-goog-user-project".split())
+_QUERY_CREDENTIALS = frozenset(b"key api_key api-key access_token subscription-key".split())
+_SUBPROTOCOL_CREDENTIALS = (b"openai-insecure-api-key.", b"openai-ephemeral-key.")
+# RFC 9110 7.6.1, and what asks the next hop to believe something about this one.
+_HOP = frozenset(b"keep-alive te trailer upgrade http2-settings via forwarded".split())
+_BELIEVE = frozenset(b"x-original-url x-rewrite-url x-http-method-override".split())
+_HOP_PREFIXES = (b"proxy-", b"x-forwarded-", b"x-passthrough-")
+_ANSWER_DROPS = CREDENTIALS | frozenset(b"set-cookie alt-svc strict-transport-security".split())
+_FRAMING = frozenset(b"content-length transfer-encoding host".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Stripped:
+    """A request's fields and target without credentials, and what was taken off.
+
+    `taken` are the client's own credentials (as sent): for redaction, or to be passed on where
+    the configuration says so. `control` are the x-passthrough-* headers, names in lower case.
+    """
+
+    fields: Fields
+    target: bytes
+    taken: tuple[tuple[bytes, bytes], ...]
+    control: dict[bytes, bytes]
+
+    def value(self, name: bytes) -> str:
+        """The first value taken under a header name, or an empty text."""
+        found = next((value for key, value in self.taken if key == name), b"")
+        return found.decode("latin-1")
+
+    @property
+    def secrets(self) -> Iterable[str]:
+        """The client's credentials, each without its scheme."""
+        for name, value in self.taken:
+            if name not in ACCOUNT:
+                text = value.decode("latin-1")
+                yield text
+                yield text.partition(" ")[2] or text
+
+
+def strip(fields: Fields, target: bytes) -> Stripped:
+    """Take off every credential, hop-by-hop header and control header of a request."""
+    named = _nominated(fields)
+    upgrade = _is_websocket(fields)
+    kept: list[tuple[bytes, bytes]] = []
+    taken: list[tuple[bytes, bytes]] = []
+    control: dict[bytes, bytes] = {}
+    for name, value in fields:
+        key = name.lower().replace(b"_", b"-")
+        if key in CREDENTIALS or key in ACCOUNT:
+            taken.append((key, value))
+        elif key == b"sec-websocket-protocol":
+            kept.extend(_subprotocols(name, value, taken))
+        elif key == b"connection":
+            kept.extend(_connection(name, value, upgrade))
+        elif key == b"upgrade" and upgrade:
+            kept.append((name, value))
+        elif key.startswith(b"x-passthrough-"):
+            control.setdefault(key, value)
+        elif not _stays_here(key, named):
+            kept.append((name, value))
+    return Stripped(tuple(kept), _without_credentials(target, taken), tuple(taken), control)
+
+
+def clean_answer(fields: Fields, status: int, secret: SecretStr | None) -> Fields:
+    """An answer's fields without what belongs to the hop, to the browser or to our account.
+
+    A header that holds our key is dropped whatever its name: providers have echoed it.
+    """
+    named = _nominated(fields)
+    key = secret.get_secret_value().encode() if secret else None
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in fields:
+        lower = name.lower()
+        if lower == b"connection":
+            kept.extend(_connection(name, value, upgrade=status == 101))
+            continue
+        drop = (
+            lower in _ANSWER_DROPS
+            or lower.startswith(b"access-control-")
+            or (_stays_here(lower, named) and not (lower == b"upgrade" and status == 101))
+            or (key is not None and key in value)
+        )
+        if not drop:
+            kept.append((name, value))
+    return tuple(kept)
+
+
+def map_urls(fields: Fields, swap: Callable[[bytes, bytes], bytes | None]) -> Fields:
+    """Fields in which the URLs that would lead the client past us are mapped by `swap`.
+
+    `swap(name, url)` gives the new URL, or None to drop the header.
+    """
+    out = []
+    for name, value in fields:
+        lower = name.lower()
+        if lower in (b"location", b"x-goog-upload-url", b"x-goog-upload-control-url"):
+            mapped = swap(lower, value)
+            if mapped is None:
+                continue
+            value = mapped
+        out.append((name, value))
+    return tuple(out)
+
+
+class Sealed(http.Headers):
+    """Headers whose credential is a placeholder everywhere but on the wire.
+
+    mitmproxy sends `bytes(headers)` and shows, saves, copies and exports `fields`. The secret is
+    no part of `fields`; it is put in by the one `bytes()` that follows `unlock`, which the seam
+    into mitmproxy calls when the connection is made, and only if that is the right one.
+    """
+
+    def __init__(self, fields: Fields = (), seal: "Seal | None" = None) -> None:
+        super().__init__(fields)
+        self._seal = seal
+        self._unlocked = False
+
+    def unlock(self, server: Server) -> bool:
+        """Whether `server` is the origin that these headers are for; arms the next bytes()."""
+        self._unlocked = self._seal is not None and self._seal.fits(server)
+        return self._unlocked
+
+    def __bytes__(self) -> bytes:
+        if not self._unlocked or self._seal is None:
+            return super().__bytes__()
+        self._unlocked = False
+        fields, secret = self.fields, self._seal
+        return b"".join(b"%s: %s\r\n" % (name, secret.opened(value)) for name, value in fields)
+
+    def __copy__(self) -> http.Headers:
+        return http.Headers(self.fields)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> http.Headers:
+        return http.Headers(self.fields)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("sealed headers are not pickled")
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """A secret, the placeholder that stands for it, and the one origin it may go to."""
+
+    origin: Origin
+    tls: bool
+    shown: bytes = b""
+    secret: SecretStr | None = field(default=None, repr=False)
+    form: bytes = b"{key}"
+
+    def fits(self, server: Server) -> bool:
+        """Whether a made connection is the one that this seal was made for."""
+        if server.address != (self.origin.host, self.origin.port) or server.via is not None:
+            return False
+        if not self.tls:
+            return not server.tls
+        # Verified by mitmproxy: ssl_insecure is refused at start and at run time.
+        return server.tls_established and server.sni == self.origin.host
+
+    def opened(self, value: bytes) -> bytes:
+        """The value as it goes on the wire."""
+        if self.secret is None or value != self.shown:
+            return value
+        return self.form.replace(b"{key}", self.secret.get_secret_value().encode())
+
+
+def sign(
+    fields: Fields,
+    origin: Origin,
+    credential: Credential | None,
+    secret: SecretStr | None,
+    label: str,
+    extra: Fields = (),
+) -> Sealed:
+    """The fields with the origin's Host, `extra`, and exactly one credential, put on last.
+
+    `label` stands for the secret in what is shown, such as `[openai/key-1]`. Without a
+    credential (a route without a key) the headers are sealed to the origin all the same.
+    """
+    extra = extra + (credential.extra if credential else ())
+    ours = {name.lower() for name, _ in extra}
+    out = [
+        (name, origin.authority if name.lower() == b"host" else value)
+        for name, value in fields
+        if name.lower() not in ours
+    ]
+    if not any(name.lower() == b"host" for name, _ in out):
+        out.insert(0, (b"Host", origin.authority))
+    out.extend(extra)
+    tls = origin.scheme == "https"
+    if credential is None or secret is None:
+        return Sealed(tuple(out), Seal(origin, tls))
+    shown = credential.form.replace(b"{key}", label.encode())
+    out.append((credential.header, shown))
+    return Sealed(tuple(out), Seal(origin, tls, shown, secret, credential.form))
+
+
+def forms(secret: str) -> set[str]:
+    """The spellings in which a secret could turn up: plain, base64 and percent-encoded."""
+    raw = secret.encode()
+    encoded = base64.b64encode(raw).decode().rstrip("=")
+    percent = "".join(c if c.isalnum() or c in "-._~" else f"%{ord(c):02X}" for c in secret)
+    return {secret, encoded, base64.urlsafe_b64encode(raw).decode().rstrip("="), percent}
+
+
+def plain(secrets: Iterable[SecretStr]) -> list[str]:
+    """The texts that must not stand in any record: for the redactor, at start."""
+    return [secret.get_secret_value() for secret in secrets]
+
+
+def _stays_here(key: bytes, named: frozenset[bytes]) -> bool:
+    return key in _HOP or key in _BELIEVE or key in named or key.startswith(_HOP_PREFIXES)
+
+
+def _nominated(fields: Fields) -> frozenset[bytes]:
+    """The headers that `Connection` names; never those that frame or route the message."""
+    values = [value for name, value in fields if name.lower() == b"connection"]
+    if not values:
+        return frozenset()
+    names = {part.strip().lower() for value in values for part in value.split(b",")}
+    return frozenset(names - _FRAMING - {b"close", b"keep-alive", b""})
+
+
+def _connection(name: bytes, value: bytes, upgrade: bool) -> list[tuple[bytes, bytes]]:
+    """What stays of a Connection header: that this connection ends, or becomes a WebSocket."""
+    tokens = {part.strip().lower() for part in value.split(b",")}
+    if upgrade and b"upgrade" in tokens:
+        return [(name, b"Upgrade")]
+    return [(name, b"close")] if b"close" in tokens else []
+
+
+def _is_websocket(fields: Fields) -> bool:
+    return any(n.lower() == b"upgrade" and v.lower() == b"websocket" for n, v in fields)
+
+
+def _subprotocols(
+    name: bytes, value: bytes, taken: list[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
+    """WebSocket subprotocols without those that carry a key."""
+    parts = [part.strip() for part in value.split(b",")]
+    keys = [part for part in parts if part.startswith(_SUBPROTOCOL_CREDENTIALS)]
+    if not keys:
+        return [(name, value)]
+    taken.extend((b"subprotocol", part.partition(b".")[2]) for part in keys)
+    rest = [part for part in parts if part not in keys]
+    return [(name, b", ".join(rest))] if rest else []
+
+
+def _without_credentials(target: bytes, taken: list[tuple[bytes, bytes]]) -> bytes:
+    """The target without the query parameters that carry a key; the rest byte for byte."""
+    path, mark, query = target.partition(b"?")
+    if not mark:
+        return target
+    kept = []
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if unquote_to_bytes(name).lower() in _QUERY_CREDENTIALS:
+            taken.append((b"query", unquote_to_bytes(value)))
+        else:
+            kept.append(part)
+    if len(kept) == query.count(b"&") + 1:
+        return target
+    return path + b"?" + b"&".join(kept) if kept else path
