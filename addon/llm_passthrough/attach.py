@@ -45,9 +45,10 @@ def attach(master: Any, env: Mapping[str, str] = os.environ) -> None:
         for line in error.lines:
             print(f"llm-passthrough: {line}", file=sys.stderr)
         raise SystemExit(_EXIT_CONFIG) from None
-    master.addons.register(gateway)
+    for addon in (gateway, gateway.egress):
+        master.addons.register(addon)
     # A new list: mitmproxy may be walking over the old one.
-    master.addons.chain = [life, gateway, *master.addons.chain]
+    master.addons.chain = [life, gateway, gateway.egress, *master.addons.chain]
 
 
 class Life:

@@ -1,6 +1,6 @@
 """Deadlines: one look over all open exchanges at short intervals, instead of a timer for each."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from llm_passthrough.exchange import Exchange
 
@@ -8,16 +8,19 @@ EVERY = 0.25
 """Seconds between two looks: how exact a deadline is."""
 
 
-def overdue(exchanges: Iterable[Exchange], now: float, connect: float) -> list[Exchange]:
-    """The exchanges whose upstream took too long; each has `timed_out` set to the reason."""
+def overdue[F](live: Mapping[F, Exchange], now: float, connect: float) -> list[F]:
+    """The flows whose upstream took too long; their `timed_out` is set to the reason.
+
+    `now` is on the exchanges' clock, `connect` is in seconds.
+    """
     late = []
-    for exchange in exchanges:
+    for flow, exchange in live.items():
         limit = _limit(exchange, connect)
         if limit is None or exchange.timed_out is not None:
             continue
         if now - _last_sign(exchange) > limit:
             exchange.timed_out = f"{exchange.waiting_for} after {limit:g} s"
-            late.append(exchange)
+            late.append(flow)
     return late
 
 

@@ -2,16 +2,21 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
 from llm_passthrough.keyring import Key
+from llm_passthrough.links import mapped
 from llm_passthrough.providers import Origin
 from llm_passthrough.record import Body, Facts, Fault, Outcome
 from llm_passthrough.routes import Route, Upstream
 from llm_passthrough.tee import Tee
+from llm_passthrough.verdict import Verdict
 from llm_passthrough.wire import Fields, Stripped
+
+_CAPTURES = ("none", "usage", "full")
 
 
 def new_id() -> str:
@@ -45,7 +50,7 @@ class Exchange:
     origin: Origin | None = None
     url: str | None = None
     path: bytes = b""
-    seen: tuple[bytes, str, int, Fields] | None = None
+    seen: tuple[object, ...] | None = None
     request_tee: Tee | None = None
     answer_tee: Tee | None = None
     streaming: bool | None = None
@@ -61,6 +66,43 @@ class Exchange:
     answer_headers: Fields = ()
     request_body: Body = field(default_factory=Body)
     answer_body: Body = field(default_factory=Body)
+
+    def sign(self, verdict: Verdict, path: bytes) -> None:
+        """Note what was decided; `path` is the client's path after the prefix."""
+        self.upstream, self.detected_by = verdict.upstream, verdict.detected_by
+        self.key, self.secret = verdict.key, verdict.secret
+        self.origin = verdict.target.origin
+        self.url = str(self.origin) + verdict.target.path.decode("latin-1")
+        self.path = path
+        self.request_headers = verdict.headers.fields
+
+    def refuse(self, status: int, fields: Fields, content: bytes | None) -> None:
+        """Note that the client gets an answer of ours."""
+        self.refused = True
+        self.status = status
+        self.answer_headers = fields
+        self.answer_body = Body(content or b"", len(content or b""))
+        self.answer_tee = None
+
+    def link(self, name: bytes, url: bytes) -> bytes | None:
+        """A URL of the upstream's as one of this route's; see links.mapped."""
+        assert self.origin is not None
+        assert self.upstream is not None
+        base = self.upstream.base_for(self.key).path
+        return mapped(name, url, self.origin, base, self.own_base)
+
+    def converse(self, clock: Callable[[], float]) -> None:
+        """The exchange has become a WebSocket: both directions are streams from here on."""
+        self.wait_for("websocket", clock())
+        self.streaming = True
+        self.request_tee = Tee(self.body_limit, clock)
+        self.answer_tee = Tee(self.body_limit, clock)
+
+    def hear(self, from_client: bool, message: bytes) -> None:
+        """One WebSocket message went by."""
+        tee = self.request_tee if from_client else self.answer_tee
+        if tee is not None:
+            tee(message + b"\n")
 
     def wait_for(self, what: str, now: float) -> None:
         """Note what is awaited from the upstream since `now`: connect, first_byte or idle."""
@@ -81,14 +123,13 @@ class Exchange:
             key=self.key.name if self.key else None,
             url=self.url,
             path=self.path,
-            stream=self.streaming,
             capture=self.capture,
             body_limit=self.body_limit,
             request_headers=self.request_headers,
-            request=self.request_body,
+            request=_body(self.request_tee) or self.request_body,
             status=self.status,
             response_headers=self.answer_headers,
-            response=self.answer_body,
+            response=_body(self.answer_tee) or self.answer_body,
             total=now - self.at,
             first_byte=None if self.headers_at is None else self.headers_at - self.at,
             gateway=self.own_time,
@@ -98,8 +139,16 @@ class Exchange:
         )
 
 
-def body_of(tee: Tee | None) -> Body:
+def _body(tee: Tee | None) -> Body | None:
     """What a tee saw, as the writer takes it."""
-    if tee is None or not tee.size:
-        return Body()
+    if tee is None:
+        return None
     return Body(tee.copy, tee.size, tee.sha256() if tee.truncated else None)
+
+
+def lower(configured: str, asked: bytes | None) -> str:
+    """The capture for a request: what it asks for, where that is less than the configuration's."""
+    wanted = asked.decode("latin-1").strip().lower() if asked else configured
+    if wanted not in _CAPTURES:
+        return configured
+    return min(configured, wanted, key=_CAPTURES.index)

@@ -15,9 +15,9 @@ replay). Ours differs in this:
 import time
 import weakref
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
-from mitmproxy import http, version
+from mitmproxy import connection, http, version
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
@@ -236,3 +236,11 @@ def _make_stream(self: HttpLayer, stream_id: int) -> Commands[None]:
     stream = GatewayStream(self.context.fork(), stream_id)
     self.streams[stream_id] = stream
     yield from self.event_to_child(stream, events.Start())
+
+
+def abort(proxyserver: Any, client: connection.Client, server: connection.Server) -> None:
+    """End the upstream's side of a client's request: as if it had hung up just now."""
+    handler = proxyserver.connections.get(client.id)
+    transport = handler.transports.get(server) if handler else None
+    if transport is not None and transport.handler is not None:
+        transport.handler.cancel("deadline")

@@ -115,7 +115,7 @@ class Record:
     detected_by: Annotated[str | None, Field(description="the rule that chose the provider")]
     key: Annotated[str | None, Field(description="the name of the key, never the key")]
     operation: Annotated[str | None, Field(description="chat, responses, messages, ...")]
-    stream: Annotated[bool | None, Field(description="whether the answer was passed on as it came")]
+    stream: Annotated[bool | None, Field(description="whether the answer is a stream of events")]
     request: RequestPart
     response: ResponsePart | None
     model: Model
@@ -161,7 +161,6 @@ class Facts:
     key: str | None = None
     url: str | None = None
     path: bytes = b""
-    stream: bool | None = None
     capture: str = "full"
     body_limit: int = 1 << 20
     request_headers: Iterable[tuple[bytes, bytes]] = ()
@@ -178,6 +177,7 @@ class Facts:
 
 
 _ADAPTER = TypeAdapter(Record)
+_STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-goog-request-id")
 
 
@@ -197,7 +197,7 @@ def build(facts: Facts, redactor: Redactor) -> Record:
         detected_by=facts.detected_by,
         key=facts.key,
         operation=operation(facts.path.decode("latin-1")) if facts.provider else None,
-        stream=facts.stream,
+        stream=_is_stream(facts, got),
         request=RequestPart(
             method=facts.method,
             url=redact(facts.url or facts.client_path.decode("latin-1")),
@@ -266,6 +266,18 @@ def _body(body: Body, headers: Pairs, redact: Redactor, limit: int) -> dict[str,
     if encoding == "utf-8":
         text = redact(text)
     return about | {"body": text, "encoding": encoding, "truncated": about["truncated"] or cut}
+
+
+def _is_stream(facts: Facts, headers: Pairs) -> bool | None:
+    if facts.status is None:
+        return None
+    kind = (_first(headers, ("content-type",)) or "").lower()
+    # Gemini streams a JSON array, which only the path tells from a plain answer.
+    return (
+        kind.startswith(_STREAM_TYPES)
+        or b":streamGenerateContent" in facts.path
+        or (facts.status == 101)
+    )
 
 
 def _model(facts: Facts, sent: Pairs) -> str | None:

@@ -52,6 +52,14 @@ class Stripped:
         found = next((value for key, value in self.taken if key == name), b"")
         return found.decode("latin-1")
 
+    def texts(self, names: frozenset[bytes]) -> dict[str, str]:
+        """Those of the kept headers that are named (in lower case), as texts."""
+        return {
+            lower.decode("latin-1"): value.decode("latin-1")
+            for name, value in self.fields
+            if (lower := name.lower()) in names
+        }
+
     @property
     def secrets(self) -> Iterable[str]:
         """The client's credentials, each without its scheme."""

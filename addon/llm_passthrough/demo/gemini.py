@@ -51,7 +51,8 @@ def _parts(body: Json) -> tuple[list[Json], str]:
     offered = _offered(body)
     if offered and say.wants_tool(body):
         function = offered[0]
-        schema = function.get("parameters") or function.get("parametersJsonSchema")
+        names = ("parameters", "parametersJsonSchema", "parameters_json_schema")
+        schema = next((function[name] for name in names if function.get(name)), None)
         arguments = say.sample(schema)
         made = {"functionCall": {"name": function["name"], "args": arguments}}
         return [made], json.dumps(arguments)

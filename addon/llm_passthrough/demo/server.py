@@ -95,7 +95,8 @@ class DemoProvider:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        writer.transport.set_write_buffer_limits(high=0)  # drain() waits until it is on the wire
+        # So drain() waits until all is on the wire; asyncio's TLS reads a limit of 0 as always full.
+        writer.transport.set_write_buffer_limits(high=1 if self._ssl else 0, low=0)
         try:
             while await self._one_request(reader, writer):
                 pass

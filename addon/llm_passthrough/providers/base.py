@@ -23,6 +23,10 @@ class Origin:
         own = self.port == {"https": 443, "http": 80}[self.scheme]
         return (host if own else f"{host}:{self.port}").encode()
 
+    def is_at(self, address: tuple[str, int] | None, tls: bool) -> bool:
+        """Whether a connection to `address` is one to this origin."""
+        return address == (self.host, self.port) and tls == (self.scheme == "https")
+
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority.decode()}"
 

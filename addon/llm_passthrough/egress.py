@@ -1,0 +1,73 @@
+"""Egress: who may connect to us, and where we may connect to. An addon beside the gateway."""
+
+from collections.abc import Callable
+
+from mitmproxy import ctx, http
+from mitmproxy.connection import Client, Server
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.tls import TlsData
+
+from llm_passthrough.clients import is_loopback
+from llm_passthrough.exchange import Exchange
+from llm_passthrough.layer import abort
+
+
+class Egress:
+    """Knows what each client connection is signed for; nothing else may be dialled for it."""
+
+    name = "llm_passthrough_egress"
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._signed: dict[str, Exchange] = {}
+        self._dialled: dict[str, Server] = {}
+
+    def allow(self, client: Client, exchange: Exchange) -> None:
+        """The client's present request may go to the exchange's origin."""
+        self._signed[client.id] = exchange
+
+    def withdraw(self, client: Client) -> None:
+        """The client's request is over."""
+        self._signed.pop(client.id, None)
+
+    def hang_up(self, flow: http.HTTPFlow) -> None:
+        """End the upstream's side of a flow; mitmproxy then calls the `error` hook."""
+        server = self._dialled.get(flow.client_conn.id) or flow.server_conn
+        abort(ctx.master.addons.get("proxyserver"), flow.client_conn, server)
+
+    # -- hooks ----------------------------------------------------------------------------------
+
+    def client_connected(self, client: Client) -> None:
+        """Only this machine may connect, whatever address the port is bound to."""
+        if not is_loopback(client.peername[0]):
+            client.error = "not from this machine"
+
+    def client_disconnected(self, client: Client) -> None:
+        """Forget what belonged to the connection."""
+        self._signed.pop(client.id, None)
+        self._dialled.pop(client.id, None)
+
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        """Only the origin that the client's present request is signed for may be dialled."""
+        data.server.error = "not a destination of this request"
+        exchange = self._signed.get(data.client.id)
+        if exchange is None or exchange.origin is None:
+            return
+        if exchange.origin.is_at(data.server.address, data.server.tls):
+            data.server.error = None
+            self._dialled[data.client.id] = data.server
+            exchange.wait_for("connect", self._clock())
+
+    def server_connected(self, data: ServerConnectionHookData) -> None:
+        """Connected; with TLS the handshake still belongs to it."""
+        if not data.server.tls:
+            self._connected(data.client.id)
+
+    def tls_established_server(self, data: TlsData) -> None:
+        """Connected, handshake and all."""
+        self._connected(data.context.client.id)
+
+    def _connected(self, client_id: str) -> None:
+        self._dialled.pop(client_id, None)
+        if exchange := self._signed.get(client_id):
+            exchange.wait_for("first_byte", self._clock())

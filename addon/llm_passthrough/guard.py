@@ -1,0 +1,79 @@
+"""Guards around the hooks: an error of ours answers the client, and never shows its text.
+
+mitmproxy logs an exception that leaves a hook, with its text, and sends the request on.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from mitmproxy import http
+
+from llm_passthrough.errors import Refusal
+from llm_passthrough.exchange import new_id
+
+if TYPE_CHECKING:
+    from llm_passthrough.gateway import Gateway
+
+_LOG = logging.getLogger(__name__)
+
+
+def guarded(hook: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
+    """For hooks that decide: whatever goes wrong, the client is answered and nothing is sent."""
+
+    @wraps(hook)
+    async def guard(self: "Gateway", flow: http.HTTPFlow) -> None:
+        entered = time.perf_counter()
+        try:
+            result = hook(self, flow)
+            if result is not None:
+                await result
+        except Refusal as refusal:
+            self.refuse(flow, refusal)
+        except (KeyboardInterrupt, SystemExit):
+            _fail(self, flow, None)
+            raise
+        except BaseException as error:  # noqa: BLE001 - a CancelledError must not let it pass either
+            _fail(self, flow, error)
+        if exchange := self.live.get(flow):
+            exchange.own_time += time.perf_counter() - entered
+
+    return guard
+
+
+def quiet(hook: Callable[..., None]) -> Callable[..., None]:
+    """For hooks that only tell: what goes wrong is logged by its kind and stays here."""
+
+    @wraps(hook)
+    def guard(self: "Gateway", flow: http.HTTPFlow) -> None:
+        try:
+            hook(self, flow)
+        except Exception as error:  # noqa: BLE001 - its text may hold a secret
+            _LOG.error("%s in %s", _where(error), hook.__name__)
+
+    return guard
+
+
+def _fail(gateway: "Gateway", flow: http.HTTPFlow, error: BaseException | None) -> None:
+    """An error of ours: answer 500 with a reference to the log, in which only its kind is."""
+    exchange = gateway.live.get(flow)
+    reference = exchange.id if exchange else new_id()
+    _LOG.error("%s: %s", reference, _where(error))
+    try:
+        message = f"the gateway failed; see its log for {reference}"
+        gateway.refuse(flow, Refusal("internal", message))
+    except BaseException:  # noqa: BLE001 - without an answer the flow must still not go on
+        flow.kill()
+
+
+def _where(error: BaseException | None) -> str:
+    """The kind of an error and the function it came from; its text may hold a secret."""
+    if error is None:
+        return "an interrupt"
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else ""
+    return type(error).__name__ + place

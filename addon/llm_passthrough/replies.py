@@ -1,0 +1,45 @@
+"""mitmproxy responses for what we answer ourselves: refusals and pages."""
+
+import json
+
+from mitmproxy import http
+
+from llm_passthrough import errors
+from llm_passthrough.errors import ErrorShape, Refusal
+from llm_passthrough.layer import Refused
+
+
+def refused(refusal: Refusal, shape: ErrorShape, request_id: str, method: str) -> Refused:
+    """A refusal as a response; to HEAD without a body (RFC 9110 9.3.2)."""
+    content = b"" if method == "HEAD" else errors.body(refusal, shape, request_id)
+    fields = errors.headers(refusal, request_id)
+    response = Refused.make(refusal.status, content, http.Headers(fields))
+    assert isinstance(response, Refused)
+    return response
+
+
+def page(status: int, value: dict[str, object], method: str) -> http.Response:
+    """A page of ours as a response."""
+    content = b"" if method == "HEAD" else json.dumps(value).encode()
+    headers = {"content-type": "application/json", "cache-control": "no-store"}
+    return http.Response.make(status, content, headers)
+
+
+def told(response: http.Response) -> tuple[str, str]:
+    """Code and message of a refusal, as the client was told."""
+    code = response.headers.get("x-passthrough-error", "internal")
+    try:
+        return code, str(json.loads(response.content or b"{}")["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return code, code
+
+
+def bare(prefix: str) -> Refusal:
+    """The refusal for a prefix without a path behind it."""
+    hint = f"the path is empty; put the API's path behind {prefix}"
+    if prefix.startswith("/genai"):
+        hint += (
+            " (google-genai drops the path when Vertex's project and location come from the "
+            "environment only: pass project= and location=, or any api_key=)"
+        )
+    return Refusal("no_route", hint)
