@@ -5,26 +5,34 @@ mitmproxy logs an exception that leaves a hook, with its text, and sends the req
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from mitmproxy import http
 
 from llm_passthrough.errors import Refusal
-from llm_passthrough.exchange import new_id
-
-if TYPE_CHECKING:
-    from llm_passthrough.gateway import Gateway
+from llm_passthrough.exchange import Exchange, new_id
 
 _LOG = logging.getLogger(__name__)
+
+
+class FrontDoor(Protocol):
+    """What the guards need of the addon whose hooks they stand around."""
+
+    @property
+    def live(self) -> MutableMapping[http.HTTPFlow, Exchange]:
+        """The exchanges that are open."""
+
+    def refuse(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
+        """Answer the client."""
 
 
 def guarded(hook: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
     """For hooks that decide: whatever goes wrong, the client is answered and nothing is sent."""
 
     @wraps(hook)
-    async def guard(self: "Gateway", flow: http.HTTPFlow) -> None:
+    async def guard(self: FrontDoor, flow: http.HTTPFlow) -> None:
         entered = time.perf_counter()
         try:
             result = hook(self, flow)
@@ -47,7 +55,7 @@ def quiet(hook: Callable[..., None]) -> Callable[..., None]:
     """For hooks that only tell: what goes wrong is logged by its kind and stays here."""
 
     @wraps(hook)
-    def guard(self: "Gateway", flow: http.HTTPFlow) -> None:
+    def guard(self: FrontDoor, flow: http.HTTPFlow) -> None:
         try:
             hook(self, flow)
         except Exception as error:  # noqa: BLE001 - its text may hold a secret
@@ -56,7 +64,7 @@ def quiet(hook: Callable[..., None]) -> Callable[..., None]:
     return guard
 
 
-def _fail(gateway: "Gateway", flow: http.HTTPFlow, error: BaseException | None) -> None:
+def _fail(gateway: FrontDoor, flow: http.HTTPFlow, error: BaseException | None) -> None:
     """An error of ours: answer 500 with a reference to the log, in which only its kind is."""
     exchange = gateway.live.get(flow)
     reference = exchange.id if exchange else new_id()
