@@ -65,7 +65,7 @@ class Builder:
             Door.of(
                 (config.listen.host, *config.listen.allowed_hosts), config.listen.allowed_origins
             ),
-            Redactor(wire.plain(self.secrets), wire.forms),
+            Redactor(wire.plain(self.secrets)),
             tuple(f"{self._name}: {warning}" for warning in self.warnings),
         )
 

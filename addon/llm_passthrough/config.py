@@ -5,30 +5,90 @@ A fault is one line with its place and its mend; a value is never quoted, it may
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 from ruamel.yaml.nodes import MappingNode, SequenceNode
-from ruamel.yaml.tokens import AliasToken
+from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.tokens import AliasToken, TagToken
 
+from llm_passthrough import bifrost
 from llm_passthrough.errors import ConfigError
-from llm_passthrough.settings import usual_providers
+from llm_passthrough.settings import is_reference, others_can_read, usual_providers
 
 _MAX_FILE = 1 << 20
 _MAX_ALIASES = 64
+_MAX_FAULTS = 20
+# An unknown name that does not look like an option's may be a secret that slipped.
+_NAME = re.compile(r"[A-Za-z_.$-]{1,32}")
+
+
+def _fits(pattern: str, words: str) -> AfterValidator:
+    """Text that a pattern fits as a whole; `words` say what is right."""
+    fits = re.compile(pattern).fullmatch
+
+    def check(text: str) -> str:
+        if fits(text) is None:
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
+
 
 type Seconds = Annotated[float, Field(gt=0, le=86_400)]
 type Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
 type Capture = Literal["none", "usage", "full"]
-type Prefix = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*$")]
-type HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-type HeaderValue = Annotated[str, Field(pattern=r"^[ -~]*$")]
+type Prefix = Annotated[
+    str,
+    _fits(
+        r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+",
+        "must be a path of letters, digits, '-' and '_' without a last slash, such as /my_api",
+    ),
+]
+type HeaderName = Annotated[
+    str,
+    _fits(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "must be a header name without spaces, such as X-Team"),
+]
+type HeaderValue = Annotated[str, _fits(r"[ -~]*", "must be printable ASCII on one line")]
+type KeyName = Annotated[
+    str,
+    _fits(r"[!-~]([ -~]{0,62}[!-~])?", "must be 1 to 64 printable ASCII characters"),
+]
+type RouteName = Annotated[
+    str,
+    _fits(
+        r"[a-z][a-z0-9_-]{0,31}",
+        "must begin with a small letter; then small letters, digits, '-' and '_', 32 at most",
+    ),
+]
+type HostName = Annotated[
+    str,
+    _fits(
+        r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?",
+        "must be a host name without scheme and port, such as gateway.local",
+    ),
+]
+type WebOrigin = Annotated[
+    str,
+    _fits(
+        r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?",
+        "must be one origin in small letters without a path, such as http://localhost:3000",
+    ),
+]
 
 
 class Section(BaseModel):
@@ -55,11 +115,11 @@ class VertexKey(Section):
 class KeyEntry(Section):
     """One credential: its value is a reference (env.NAME, ${NAME}, file:PATH) or plain."""
 
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    name: KeyName | None = None
     value: str | None = None
     models: tuple[str, ...] = ("*",)
     blacklisted_models: tuple[str, ...] = ()
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
     enabled: bool = True
     organization: HeaderValue | None = None
     project: HeaderValue | None = None
@@ -126,7 +186,7 @@ class RouteEntry(Section):
 
     prefix: Prefix
     upstream: str
-    name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    name: RouteName | None = None
     keys: tuple[KeyEntry, ...] = ()
     auth: Auth = Auth()
     dialect: Literal["openai", "anthropic", "google"] = "openai"
@@ -139,8 +199,8 @@ class Listen(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     web_port: Annotated[int, Field(ge=0, le=65_535)] = 8081
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[HostName, ...] = ()
+    allowed_origins: tuple[WebOrigin, ...] = ()
 
 
 class Log(Section):
@@ -150,7 +210,7 @@ class Log(Section):
     capture: Capture = "full"
     body_limit: Bytes = 1 << 20
     rotate_bytes: Annotated[int, Field(ge=4096)] = 100 << 20
-    rotate_hours: Annotated[float, Field(gt=0)] = 24.0
+    rotate_hours: Annotated[float, Field(gt=0, le=87_600)] = 24.0
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     required: bool = False
 
@@ -193,27 +253,6 @@ class Config(Section):
     console: Literal["auto", "on", "off"] = "auto"
 
 
-# The other top-level parts of a Bifrost config.json: named in one warning, never an error.
-_BIFROST_PARTS = frozenset(
-    "$schema encryption_key client framework mcp vector_store config_store logs_store "
-    "governance plugins auth_config cluster_config saml_config load_balancer_config "
-    "guardrails_config audit_logs websocket".split()
-)
-_BIFROST_PROVIDERS = frozenset(
-    "bedrock cerebras cohere elevenlabs groq huggingface mistral nebius ollama openrouter "
-    "parasail perplexity replicate sgl vllm xai".split()
-)
-_BIFROST_PROVIDER_OPTIONS = frozenset(
-    "concurrency_and_buffer_size proxy_config send_back_raw_request "
-    "send_back_raw_response custom_provider_config pricing_overrides "
-    "store_raw_request_response".split()
-)
-_BIFROST_NETWORK_OPTIONS = frozenset(
-    "max_retries retry_backoff_initial retry_backoff_max retry_backoff_initial_ms "
-    "retry_backoff_max_ms insecure_skip_verify ca_cert_pem".split()
-)
-
-
 def load(path: Path | None, env: Mapping[str, str]) -> tuple[Config, list[str]]:
     """The configuration and its warnings; without a file, the usual variables make it.
 
@@ -222,14 +261,17 @@ def load(path: Path | None, env: Mapping[str, str]) -> tuple[Config, list[str]]:
     if path is None:
         return parse({"providers": usual_providers(env)}, "environment")
     source = _source(path)
-    return parse(_yaml(path, source), str(path), source)
+    config, warnings = parse(_yaml(path, source), str(path), source)
+    if _holds_secrets(config) and others_can_read(path):
+        warnings.append(f"{path}: other users can read it and it holds keys; chmod 600 it")
+    return config, warnings
 
 
 def parse(document: object, name: str, source: str = "") -> tuple[Config, list[str]]:
     """A parsed document made into a Config; `name` (and the line) stands before each fault."""
     if not isinstance(document, dict):
         raise ConfigError(f"{name}: the file must be a mapping of options, such as `providers:`")
-    document, ignored = _without_bifrost(document)
+    document, ignored = bifrost.without(document, frozenset(Config.model_fields))
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
@@ -241,7 +283,8 @@ def parse(document: object, name: str, source: str = "") -> tuple[Config, list[s
 
 def _source(path: Path) -> str:
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(_MAX_FILE + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if len(raw) > _MAX_FILE:
@@ -249,111 +292,146 @@ def _source(path: Path) -> str:
     try:
         source = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from None
     if not source.strip():
-        raise ConfigError(f"{path}: the file is empty; see gateway.example.yaml")
+        raise ConfigError(f"{path}:1: the file is empty; see gateway.example.yaml")
     return source
+
+
+class _Constructor(SafeConstructor):
+    """YAML's safe types but for dates: no option is one, and api_version looks like one."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
 def _yaml(path: Path, source: str) -> object:
     yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
     try:
-        tokens: Iterator[object] = yaml.scan(StringIO(source))
-        if sum(isinstance(token, AliasToken) for token in tokens) > _MAX_ALIASES:
-            raise ConfigError(f"{path}: more than {_MAX_ALIASES} aliases; write them out")
+        _check_tokens(path, yaml, source)
         return yaml.load(StringIO(source))
     except DuplicateKeyError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError(f"{path}:{line}: this option stands here twice; keep one") from None
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(
+            f"{path}:{mark.line + 1}: {_name_at(mark)} stands twice in this part; keep one"
+        ) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ConfigError(f"{place}: not valid YAML: {_yaml_problem(error)}") from None
-    except (YAMLError, RecursionError, ValueError):
-        raise ConfigError(f"{path}: not valid YAML") from None
+        raise ConfigError(
+            f"{path}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {_yaml_problem(error)}"
+        ) from None
+    except ReaderError as error:
+        line = source.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{path}:{line}: a control character; remove it") from None
+    except RecursionError:
+        raise ConfigError(f"{path}:1: not valid YAML: nested too deeply") from None
+    except (YAMLError, ValueError):
+        raise ConfigError(f"{path}:1: not valid YAML") from None
+
+
+def _check_tokens(path: Path, yaml: YAML, source: str) -> None:
+    """Refuse what could grow or make objects, before anything is built from it."""
+    aliases = 0
+    for token in yaml.scan(StringIO(source)):
+        line = token.start_mark.line + 1
+        if isinstance(token, TagToken):
+            raise ConfigError(f"{path}:{line}: a tag (such as !!python); remove it")
+        aliases += isinstance(token, AliasToken)
+        if aliases > _MAX_ALIASES:
+            raise ConfigError(f"{path}:{line}: more than {_MAX_ALIASES} aliases; write them out")
 
 
 def _yaml_problem(error: MarkedYAMLError) -> str:
-    # ruamel quotes tags and single characters only; anything else in quotes could be a value.
+    # What stands in quotes in ruamel's texts may be a value; a tab is the one that helps.
     problem = str(error.problem or error.context or "see this line")
-    if "constructor for the tag" in problem:
-        return "tags such as !!python are not allowed"
-    return problem.split("'")[0].strip() + (" a tab" if "'\\t'" in problem else "")
+    if "'\\t'" in problem:
+        return "a tab; indent with spaces"
+    return re.split(r"['\"]", problem)[0].strip()
 
 
-def _without_bifrost(document: dict[Any, Any]) -> tuple[dict[Any, Any], list[str]]:
-    """The document without the parts of a Bifrost file that have no meaning here, and these."""
-    ignored = [str(part) for part in document if part in _BIFROST_PARTS]
-    document = {part: value for part, value in document.items() if part not in _BIFROST_PARTS}
-    providers = document.get("providers")
-    if isinstance(providers, dict):
-        kept = {}
-        for name, entry in providers.items():
-            if name in _BIFROST_PROVIDERS:
-                ignored.append(f"providers.{name}")
-                continue
-            kept[name] = _provider_without_bifrost(f"providers.{name}", entry, ignored)
-        document["providers"] = kept
-    return document, ignored
-
-
-def _provider_without_bifrost(place: str, entry: object, ignored: list[str]) -> object:
-    if not isinstance(entry, dict):
-        return entry
-    entry = _drop(place, entry, _BIFROST_PROVIDER_OPTIONS, ignored)
-    network = entry.get("network_config")
-    if isinstance(network, dict):
-        place = f"{place}.network_config"
-        entry["network_config"] = _drop(place, network, _BIFROST_NETWORK_OPTIONS, ignored)
-    return entry
-
-
-def _drop(
-    place: str, section: dict[Any, Any], names: frozenset[str], ignored: list[str]
-) -> dict[Any, Any]:
-    ignored.extend(f"{place}.{name}" for name in section if name in names)
-    return {name: value for name, value in section.items() if name not in names}
+def _name_at(mark: StringMark) -> str:
+    found = _NAME.match(mark.buffer.lstrip("\"'"), mark.pointer) if mark.buffer else None
+    return found[0].rstrip(".") if found else "an option"
 
 
 def _lines(error: ValidationError, name: str, source: str) -> list[str]:
     root = YAML(typ="safe", pure=True).compose(StringIO(source)) if source else None
-    return [
-        f"{name}{_line(root, fault['loc'])}: {_place(fault['loc'])}: {_mend(fault)}"
-        for fault in error.errors(include_url=False, include_input=False)
+    faults = error.errors(include_url=False)
+    lines = [
+        f"{name}{_line(root, fault['loc'])}: {_place(fault)}: {_mend(fault)}"
+        for fault in faults[:_MAX_FAULTS]
     ]
+    if len(faults) > _MAX_FAULTS:
+        lines.append(f"{name}: and {len(faults) - _MAX_FAULTS} more faults")
+    return lines
 
 
-def _line(node: Any, loc: tuple[int | str, ...]) -> str:
-    """`:LINE` of the deepest node of the YAML tree that `loc` names, or nothing."""
-    line = ""
+def _line(root: Any, loc: tuple[int | str, ...]) -> str:
+    """`:LINE` of the deepest node of the YAML tree that `loc` names; nothing without a tree."""
+    if root is None:
+        return ""
+    node, line = root, root.start_mark.line
     for part in loc:
         if isinstance(node, MappingNode):
             pair = next((pair for pair in node.value if pair[0].value == part), None)
             if pair is None:
                 break
-            line, node = f":{pair[0].start_mark.line + 1}", pair[1]
+            line, node = pair[0].start_mark.line, pair[1]
         elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = f":{node.start_mark.line + 1}"
-    return line
+            line = node.start_mark.line
+    return f":{line + 1}"
 
 
-def _place(loc: tuple[int | str, ...]) -> str:
-    place = ""
-    for part in loc:
-        if part == "[key]":
-            continue
-        place += f"[{part}]" if isinstance(part, int) else f".{part}"
+def _place(fault: Any) -> str:
+    """Where a fault is, such as `providers.openai.keys[0].name`."""
+    loc = [part for part in fault["loc"] if part != "[key]"]
+    if fault["type"] == "invalid_key" or (_is_unknown(fault) and not _NAME.fullmatch(loc[-1])):
+        loc = loc[:-1]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
     return place.lstrip(".") or "the file"
 
 
+_MENDS = {
+    "missing": "is missing",
+    "string_type": "must be text; put it in quotes",
+    "tuple_type": "must be a list, such as [a, b]",
+    "dict_type": "must be a mapping of names to values",
+    "model_type": "must be a mapping of options",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "invalid_key": "an option's name is text; put it in quotes",
+}
+
+
 def _mend(fault: Any) -> str:
-    if fault["type"] == "extra_forbidden":
+    if _is_unknown(fault):
         *parents, name = fault["loc"]
-        near = difflib.get_close_matches(str(name), sorted(_options(tuple(parents))), 1)
+        if not _NAME.fullmatch(name):
+            return "unknown option, not shown here as it may be a secret"
+        near = difflib.get_close_matches(name, sorted(_options(tuple(parents))), 1)
         return "unknown option" + (f"; did you mean {near[0]}?" if near else "")
+    if fault["input"] is None:
+        return "is empty; give it a value, or remove it"
     message: str = fault["msg"].removeprefix("Value error, ")
-    return message[0].lower() + message[1:]
+    return _MENDS.get(fault["type"], message.replace("Input should", "must"))
+
+
+def _is_unknown(fault: Any) -> bool:
+    return bool(fault["type"] == "extra_forbidden")
+
+
+def _holds_secrets(config: Config) -> bool:
+    providers = [config.providers.entry(name) for name in Providers.model_fields]
+    keys = [key for entry in (*providers, *config.routes) for key in entry.keys]
+    return any(key.value and not is_reference(key.value) for key in keys)
 
 
 def _options(parents: tuple[int | str, ...]) -> set[str]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 _ENV = re.compile(r"env\.([A-Za-z_][A-Za-z0-9_]*)|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# A misspelt reference would go to the provider as if it were the key.
+_ALMOST = ("env.", "env:", "$")
 # RFC 9110 5.5 allows more in a header value; no provider's key uses it, an attacker would.
 _KEY = re.compile(r"[!-~]+")
 _PLACEHOLDERS = frozenset({"changeme", "change-me", "your-api-key", "your_api_key", "xxx", "todo"})
@@ -27,8 +29,10 @@ def text(reference: str, env: Mapping[str, str]) -> str:
         name = match[1] or match[2]
         value = env.get(name, "")
         if not value:
-            raise SettingError(f"the environment variable {name} is not set; set it")
+            raise SettingError(f"the environment variable {name} is not set, or empty; set it")
         return value
+    if reference.startswith(_ALMOST):
+        raise SettingError("names no environment variable; write env.NAME or ${NAME}")
     if reference.startswith("file:"):
         return _file(reference.removeprefix("file:"))
     return reference
@@ -54,16 +58,26 @@ def secret(reference: str, env: Mapping[str, str]) -> SecretStr:
     return SecretStr(value)
 
 
+def is_reference(value: str) -> bool:
+    """Whether a value says where a secret is instead of being one."""
+    return value.startswith("file:") or _ENV.fullmatch(value) is not None
+
+
 def readable_by_others(reference: str) -> str | None:
     """The path behind a `file:` reference when other users of this machine can read it."""
     if not reference.startswith("file:"):
         return None
     path = Path(reference.removeprefix("file:")).expanduser()
+    return str(path) if others_can_read(path) else None
+
+
+def others_can_read(path: Path) -> bool:
+    """Whether a file is readable by its group or by everybody."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return None
-    return str(path) if mode & (stat.S_IRGRP | stat.S_IROTH) else None
+        return False
+    return bool(mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
 def _origin(reference: str) -> str:

@@ -4,7 +4,6 @@ The only module that opens a secret and that edits a request's or an answer's he
 fields are raw (name, value) byte pairs; what no rule names keeps its order and spelling.
 """
 
-import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -15,6 +14,7 @@ from mitmproxy.connection import Server
 from pydantic import SecretStr
 
 from llm_passthrough.providers import Credential, Origin
+from llm_passthrough.redact import SHORTEST, forms
 
 type Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -25,12 +25,21 @@ CREDENTIALS = frozenset(
 # They name the caller's account, so they go with his credential.
 ACCOUNT = frozenset(b"openai-organization openai-project x-goog-user-project".split())
 _QUERY_CREDENTIALS = frozenset(b"key api_key api-key access_token subscription-key".split())
-_SUBPROTOCOL_CREDENTIALS = (b"openai-insecure-api-key.", b"openai-ephemeral-key.")
-# RFC 9110 7.6.1, and what asks the next hop to believe something about this one.
-_HOP = frozenset(b"keep-alive te trailer upgrade http2-settings via forwarded".split())
-_BELIEVE = frozenset(b"x-original-url x-rewrite-url x-http-method-override".split())
-_HOP_PREFIXES = (b"proxy-", b"x-forwarded-", b"x-passthrough-")
+# WebSocket subprotocols that stand for a header, and the name under which they are taken
+# (https://platform.openai.com/docs/guides/realtime-websocket).
+_SUBPROTOCOLS = {
+    b"openai-insecure-api-key": b"subprotocol",
+    b"openai-ephemeral-key": b"subprotocol",
+    b"openai-organization": b"openai-organization",
+    b"openai-project": b"openai-project",
+}
+# RFC 9110 7.6.1; our own marks go no further than one hop either.
+_HOP = frozenset(b"keep-alive te trailer upgrade http2-settings".split())
+_HOP_PREFIXES = (b"proxy-", b"x-passthrough-")
+# A request that asks the next hop to believe something about this one.
+_BELIEVE = frozenset(b"via forwarded x-original-url x-rewrite-url x-http-method-override".split())
 _ANSWER_DROPS = CREDENTIALS | frozenset(b"set-cookie alt-svc strict-transport-security".split())
+_LINKS = frozenset(b"location x-goog-upload-url x-goog-upload-control-url".split())
 _FRAMING = frozenset(b"content-length transfer-encoding host".split())
 
 
@@ -73,12 +82,12 @@ class Stripped:
 def strip(fields: Fields, target: bytes) -> Stripped:
     """Take off every credential, hop-by-hop header and control header of a request."""
     named = _nominated(fields)
-    upgrade = _is_websocket(fields)
+    upgrade = any(n.lower() == b"upgrade" and v.lower() == b"websocket" for n, v in fields)
     kept: list[tuple[bytes, bytes]] = []
     taken: list[tuple[bytes, bytes]] = []
     control: dict[bytes, bytes] = {}
     for name, value in fields:
-        key = name.lower().replace(b"_", b"-")
+        key = _key(name)
         if key in CREDENTIALS or key in ACCOUNT:
             taken.append((key, value))
         elif key == b"sec-websocket-protocol":
@@ -89,7 +98,7 @@ def strip(fields: Fields, target: bytes) -> Stripped:
             kept.append((name, value))
         elif key.startswith(b"x-passthrough-"):
             control.setdefault(key, value)
-        elif not _stays_here(key, named):
+        elif not (_stays_here(key, named) or key in _BELIEVE or key.startswith(b"x-forwarded-")):
             kept.append((name, value))
     return Stripped(tuple(kept), _without_credentials(target, taken), tuple(taken), control)
 
@@ -97,21 +106,21 @@ def strip(fields: Fields, target: bytes) -> Stripped:
 def clean_answer(fields: Fields, status: int, secret: SecretStr | None) -> Fields:
     """An answer's fields without what belongs to the hop, to the browser or to our account.
 
-    A header that holds our key is dropped whatever its name: providers have echoed it.
+    A header that holds our key, in whatever spelling, is dropped whatever its name: providers
+    have echoed it.
     """
     named = _nominated(fields)
-    key = secret.get_secret_value().encode() if secret else None
     kept: list[tuple[bytes, bytes]] = []
     for name, value in fields:
-        lower = name.lower()
-        if lower == b"connection":
+        key = _key(name)
+        if key == b"connection":
             kept.extend(_connection(name, value, upgrade=status == 101))
             continue
         drop = (
-            lower in _ANSWER_DROPS
-            or lower.startswith(b"access-control-")
-            or (_stays_here(lower, named) and not (lower == b"upgrade" and status == 101))
-            or (key is not None and key in value)
+            key in _ANSWER_DROPS
+            or key.startswith(b"access-control-")
+            or (_stays_here(key, named) and not (key == b"upgrade" and status == 101))
+            or (secret is not None and _holds(value, secret.get_secret_value()))
         )
         if not drop:
             kept.append((name, value))
@@ -123,16 +132,8 @@ def map_urls(fields: Fields, swap: Callable[[bytes, bytes], bytes | None]) -> Fi
 
     `swap(name, url)` gives the new URL, or None to drop the header.
     """
-    out = []
-    for name, value in fields:
-        lower = name.lower()
-        if lower in (b"location", b"x-goog-upload-url", b"x-goog-upload-control-url"):
-            mapped = swap(lower, value)
-            if mapped is None:
-                continue
-            value = mapped
-        out.append((name, value))
-    return tuple(out)
+    out = [(n, swap(n.lower(), v) if n.lower() in _LINKS else v) for n, v in fields]
+    return tuple((name, value) for name, value in out if value is not None)
 
 
 class Sealed(http.Headers):
@@ -157,8 +158,8 @@ class Sealed(http.Headers):
         if not self._unlocked or self._seal is None:
             return super().__bytes__()
         self._unlocked = False
-        fields, secret = self.fields, self._seal
-        return b"".join(b"%s: %s\r\n" % (name, secret.opened(value)) for name, value in fields)
+        opened = self._seal.opened(self.fields)
+        return b"".join(b"%s: %s\r\n" % field for field in opened)
 
     def __copy__(self) -> http.Headers:
         return http.Headers(self.fields)
@@ -175,25 +176,29 @@ class Seal:
     """A secret, the placeholder that stands for it, and the one origin it may go to."""
 
     origin: Origin
-    tls: bool
+    header: bytes = b""
     shown: bytes = b""
     secret: SecretStr | None = field(default=None, repr=False)
     form: bytes = b"{key}"
 
     def fits(self, server: Server) -> bool:
         """Whether a made connection is the one that this seal was made for."""
-        if server.address != (self.origin.host, self.origin.port) or server.via is not None:
+        if server.via is not None or not self.origin.is_at(server.address, server.tls):
             return False
-        if not self.tls:
-            return not server.tls
         # Verified by mitmproxy: ssl_insecure is refused at start and at run time.
-        return server.tls_established and server.sni == self.origin.host
+        return not server.tls or (server.tls_established and server.sni == self.origin.host)
 
-    def opened(self, value: bytes) -> bytes:
-        """The value as it goes on the wire."""
-        if self.secret is None or value != self.shown:
-            return value
-        return self.form.replace(b"{key}", self.secret.get_secret_value().encode())
+    def opened(self, fields: Fields) -> Fields:
+        """The fields as they go on the wire.
+
+        Only the credential's own header is opened: a client may know how the placeholder looks,
+        and have put it into another one that the provider would show him.
+        """
+        if self.secret is None:
+            return fields
+        shown = (self.header, self.shown)
+        value = self.form.replace(b"{key}", self.secret.get_secret_value().encode())
+        return tuple((self.header, value) if field == shown else field for field in fields)
 
 
 def sign(
@@ -209,30 +214,23 @@ def sign(
     `label` stands for the secret in what is shown, such as `[openai/key-1]`. Without a
     credential (a route without a key) the headers are sealed to the origin all the same.
     """
-    extra = extra + (credential.extra if credential else ())
-    ours = {name.lower() for name, _ in extra}
+    # A route may send its key in a header that `strip` does not know as a credential's.
+    header = _key(credential.header) if credential else b""
+    extra += credential.extra if credential else ()
+    ours = {header, *(_key(name) for name, _ in extra)}
     out = [
         (name, origin.authority if name.lower() == b"host" else value)
         for name, value in fields
-        if name.lower() not in ours
+        if _key(name) not in ours
     ]
     if not any(name.lower() == b"host" for name, _ in out):
         out.insert(0, (b"Host", origin.authority))
-    out.extend(extra)
-    tls = origin.scheme == "https"
+    out.extend((name, value) for name, value in extra if _key(name) != header)
     if credential is None or secret is None:
-        return Sealed(tuple(out), Seal(origin, tls))
+        return Sealed(tuple(out), Seal(origin))
     shown = credential.form.replace(b"{key}", label.encode())
     out.append((credential.header, shown))
-    return Sealed(tuple(out), Seal(origin, tls, shown, secret, credential.form))
-
-
-def forms(secret: str) -> set[str]:
-    """The spellings in which a secret could turn up: plain, base64 and percent-encoded."""
-    raw = secret.encode()
-    encoded = base64.b64encode(raw).decode().rstrip("=")
-    percent = "".join(c if c.isalnum() or c in "-._~" else f"%{ord(c):02X}" for c in secret)
-    return {secret, encoded, base64.urlsafe_b64encode(raw).decode().rstrip("="), percent}
+    return Sealed(tuple(out), Seal(origin, credential.header, shown, secret, credential.form))
 
 
 def plain(secrets: Iterable[SecretStr]) -> list[str]:
@@ -240,17 +238,28 @@ def plain(secrets: Iterable[SecretStr]) -> list[str]:
     return [secret.get_secret_value() for secret in secrets]
 
 
+def _key(name: bytes) -> bytes:
+    """A header's name as it is compared: many servers take `X_Api_Key` for `x-api-key`."""
+    return name.lower().replace(b"_", b"-")
+
+
 def _stays_here(key: bytes, named: frozenset[bytes]) -> bool:
-    return key in _HOP or key in _BELIEVE or key in named or key.startswith(_HOP_PREFIXES)
+    return key in _HOP or key in named or key.startswith(_HOP_PREFIXES)
+
+
+def _holds(value: bytes, key: str) -> bool:
+    """Whether a header's value holds a key in any spelling; none of them is shorter than it."""
+    if len(value) < len(key):
+        return False
+    spellings = forms(key) if len(key) >= SHORTEST else {key}
+    return any(form.encode() in value for form in spellings)
 
 
 def _nominated(fields: Fields) -> frozenset[bytes]:
     """The headers that `Connection` names; never those that frame or route the message."""
     values = [value for name, value in fields if name.lower() == b"connection"]
-    if not values:
-        return frozenset()
-    names = {part.strip().lower() for value in values for part in value.split(b",")}
-    return frozenset(names - _FRAMING - {b"close", b"keep-alive", b""})
+    names = {_key(part.strip()) for value in values for part in value.split(b",")}
+    return frozenset(names - _FRAMING)
 
 
 def _connection(name: bytes, value: bytes, upgrade: bool) -> list[tuple[bytes, bytes]]:
@@ -261,20 +270,18 @@ def _connection(name: bytes, value: bytes, upgrade: bool) -> list[tuple[bytes, b
     return [(name, b"close")] if b"close" in tokens else []
 
 
-def _is_websocket(fields: Fields) -> bool:
-    return any(n.lower() == b"upgrade" and v.lower() == b"websocket" for n, v in fields)
-
-
 def _subprotocols(
     name: bytes, value: bytes, taken: list[tuple[bytes, bytes]]
 ) -> list[tuple[bytes, bytes]]:
-    """WebSocket subprotocols without those that carry a key."""
+    """WebSocket subprotocols without those that carry a key or name the caller's account."""
     parts = [part.strip() for part in value.split(b",")]
-    keys = [part for part in parts if part.startswith(_SUBPROTOCOL_CREDENTIALS)]
-    if not keys:
+    found = [part for part in parts if part.partition(b".")[0].lower() in _SUBPROTOCOLS]
+    if not found:
         return [(name, value)]
-    taken.extend((b"subprotocol", part.partition(b".")[2]) for part in keys)
-    rest = [part for part in parts if part not in keys]
+    for part in found:
+        kind, _, carried = part.partition(b".")
+        taken.append((_SUBPROTOCOLS[kind.lower()], carried))
+    rest = [part for part in parts if part not in found]
     return [(name, b", ".join(rest))] if rest else []
 
 

@@ -95,7 +95,7 @@ class DemoProvider:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        # So drain() waits until all is on the wire; asyncio's TLS reads a limit of 0 as always full.
+        # So drain() waits until all is on the wire; asyncio's TLS takes a limit of 0 as always full
         writer.transport.set_write_buffer_limits(high=1 if self._ssl else 0, low=0)
         try:
             while await self._one_request(reader, writer):
