@@ -21,7 +21,7 @@ from pydantic import (
 )
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
-from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.tokens import AliasToken, TagToken
@@ -64,6 +64,9 @@ type HeaderName = Annotated[
     _fits(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "must be a header name without spaces, such as X-Team"),
 ]
 type HeaderValue = Annotated[str, _fits(r"[ -~]*", "must be printable ASCII on one line")]
+type FilePath = Annotated[
+    str, _fits(r"[^\x00-\x1f\x7f\ud800-\udfff]+", "must be the path of a file")
+]
 type KeyName = Annotated[
     str,
     _fits(r"[!-~]([ -~]{0,62}[!-~])?", "must be 1 to 64 printable ASCII characters"),
@@ -206,7 +209,7 @@ class Listen(Section):
 class Log(Section):
     """What is recorded, and where."""
 
-    path: str = "~/.llm-passthrough/records.jsonl"
+    path: FilePath = "~/.llm-passthrough/records.jsonl"
     capture: Capture = "full"
     body_limit: Bytes = 1 << 20
     rotate_bytes: Annotated[int, Field(ge=4096)] = 100 << 20
@@ -314,8 +317,9 @@ def _yaml(path: Path, source: str) -> object:
         return yaml.load(StringIO(source))
     except DuplicateKeyError as error:
         mark = error.problem_mark or error.context_mark
+        name = _name_at(source, mark.index)
         raise ConfigError(
-            f"{path}:{mark.line + 1}: {_name_at(mark)} stands twice in this part; keep one"
+            f"{path}:{mark.line + 1}: {name} stands twice in this part; keep one"
         ) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -343,16 +347,29 @@ def _check_tokens(path: Path, yaml: YAML, source: str) -> None:
             raise ConfigError(f"{path}:{line}: more than {_MAX_ALIASES} aliases; write them out")
 
 
+# What ruamel says, by its beginning, and what helps.
+_YAML_MENDS = {
+    "found undefined alias": "an alias (*name) without its anchor; put the text in quotes",
+    "but found another document": "a second document begins here (---); keep one",
+    "mapping values are not allowed": "a ':' where none may stand; put the text in quotes",
+    "found unknown escape": "an unknown escape after a backslash; use single quotes",
+    "found unexpected end of stream": "the text in quotes that began above has no end",
+}
+
+
 def _yaml_problem(error: MarkedYAMLError) -> str:
     # What stands in quotes in ruamel's texts may be a value; a tab is the one that helps.
     problem = str(error.problem or error.context or "see this line")
     if "'\\t'" in problem:
         return "a tab; indent with spaces"
-    return re.split(r"['\"]", problem)[0].strip()
+    if problem.startswith("found character"):
+        return "a character that begins no plain text; put the text in quotes"
+    mend = next((mend for said, mend in _YAML_MENDS.items() if problem.startswith(said)), None)
+    return mend or re.split(r"['\"]", problem)[0].strip()
 
 
-def _name_at(mark: StringMark) -> str:
-    found = _NAME.match(mark.buffer.lstrip("\"'"), mark.pointer) if mark.buffer else None
+def _name_at(source: str, index: int) -> str:
+    found = _NAME.match(source, index + (source[index] in "\"'"))
     return found[0].rstrip(".") if found else "an option"
 
 
@@ -418,7 +435,7 @@ def _mend(fault: Any) -> str:
             return "unknown option, not shown here as it may be a secret"
         near = difflib.get_close_matches(name, sorted(_options(tuple(parents))), 1)
         return "unknown option" + (f"; did you mean {near[0]}?" if near else "")
-    if fault["input"] is None:
+    if fault["input"] is None and fault["type"] != "invalid_key":
         return "is empty; give it a value, or remove it"
     message: str = fault["msg"].removeprefix("Value error, ")
     return _MENDS.get(fault["type"], message.replace("Input should", "must"))

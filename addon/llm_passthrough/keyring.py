@@ -20,7 +20,6 @@ class Key:
     models: tuple[str, ...] = ("*",)
     blacklisted: tuple[str, ...] = ()
     bearer: bool = False
-    endpoint: str | None = None
     api_version: str | None = None
     project: str | None = None
     region: str | None = None

@@ -53,13 +53,12 @@ class Stripped:
 
     fields: Fields
     target: bytes
-    taken: tuple[tuple[bytes, bytes], ...]
+    taken: Fields
     control: dict[bytes, bytes]
 
     def value(self, name: bytes) -> str:
         """The first value taken under a header name, or an empty text."""
-        found = next((value for key, value in self.taken if key == name), b"")
-        return found.decode("latin-1")
+        return next((value for key, value in self.taken if key == name), b"").decode("latin-1")
 
     def texts(self, names: frozenset[bytes]) -> dict[str, str]:
         """Those of the kept headers that are named (in lower case), as texts."""
@@ -158,8 +157,7 @@ class Sealed(http.Headers):
         if not self._unlocked or self._seal is None:
             return super().__bytes__()
         self._unlocked = False
-        opened = self._seal.opened(self.fields)
-        return b"".join(b"%s: %s\r\n" % field for field in opened)
+        return b"".join(b"%s: %s\r\n" % field for field in self._seal.opened(self.fields))
 
     def __copy__(self) -> http.Headers:
         return http.Headers(self.fields)
