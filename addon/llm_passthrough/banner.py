@@ -4,7 +4,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from llm_passthrough.build import Parts, log_path
-from llm_passthrough.status import state
+from llm_passthrough.status import ready
 
 
 def lines(parts: Parts, addresses: list[tuple[str, int]], demo: bool) -> list[tuple[str, str]]:
@@ -15,7 +15,7 @@ def lines(parts: Parts, addresses: list[tuple[str, int]], demo: bool) -> list[tu
         for upstream in route.upstreams:
             name = f"{route.prefix:<24} {upstream.provider.name:<10} "
             style = "green" if upstream.missing is None else "yellow"
-            out.append((style, name + state(upstream)))
+            out.append((style, name + ready(upstream)))
     out.append(("dim", f"records: {log_path(parts.config)}"))
     return out
 

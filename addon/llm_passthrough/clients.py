@@ -99,5 +99,25 @@ def identify() -> str:
     return "default"
 
 
+# Where tools say which conversation a call belongs to, in the order in which they are looked for.
+_SESSIONS = (
+    b"x-claude-code-session-id",
+    b"session-id",
+    b"conversation-id",
+    b"x-session-id",
+    b"x-session-affinity",
+)
+
+
+def session(fields: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The session that a client names in its headers, or None."""
+    named = {
+        lower: value
+        for name, value in fields
+        if (lower := name.lower().replace(b"_", b"-")) in _SESSIONS
+    }
+    return next((named[name].decode("latin-1") for name in _SESSIONS if name in named), None)
+
+
 def _name(host: str) -> str:
     return host.lower().rstrip(".").removeprefix("[").removesuffix("]")

@@ -41,6 +41,8 @@ CODES: dict[str, Code] = {
     "no_key": Code(503),
     "no_endpoint": Code(503),
     "no_project": Code(503),
+    "no_token": Code(503, retry=True),
+    "token_timeout": Code(504, retry=True),
     "unsafe_options": Code(503),
     "upstream_unreachable": Code(502, retry=True),
     "upstream_tls": Code(502),

@@ -13,8 +13,8 @@ from llm_passthrough.providers import Origin
 from llm_passthrough.record import Body, Facts, Fault, Outcome
 from llm_passthrough.routes import Route, Upstream
 from llm_passthrough.tee import Tee
-from llm_passthrough.verdict import Verdict
-from llm_passthrough.wire import Fields, Stripped
+from llm_passthrough.verdict import Question, Verdict
+from llm_passthrough.wire import Fields, Stripped, plain
 
 _CAPTURES = ("none", "usage", "full")
 
@@ -46,10 +46,12 @@ class Exchange:
     upstream: Upstream | None = None
     detected_by: str | None = None
     key: Key | None = None
+    model: str | None = None
     secret: SecretStr | None = None
     origin: Origin | None = None
     url: str | None = None
     path: bytes = b""
+    query: bytes | None = None
     seen: tuple[object, ...] | None = None
     request_tee: Tee | None = None
     answer_tee: Tee | None = None
@@ -67,14 +69,20 @@ class Exchange:
     request_body: Body = field(default_factory=Body)
     answer_body: Body = field(default_factory=Body)
 
-    def sign(self, verdict: Verdict, path: bytes) -> None:
-        """Note what was decided; `path` is the client's path after the prefix."""
+    def question(self, method: str, body: bytes | None) -> Question:
+        """What is to be decided; `body` is None while it still streams."""
+        assert self.route is not None
+        return Question(self.route, self.path, self.query, method, self.stripped, body)
+
+    def sign(self, verdict: Verdict, secret: SecretStr | None, shown: Fields) -> None:
+        """Note what was decided; `shown` are the upstream's fields with a placeholder."""
         self.upstream, self.detected_by = verdict.upstream, verdict.detected_by
-        self.key, self.secret = verdict.key, verdict.secret
+        self.key, self.model, self.secret = verdict.key, verdict.model, secret
         self.origin = verdict.target.origin
         self.url = str(self.origin) + verdict.target.path.decode("latin-1")
-        self.path = path
-        self.request_headers = verdict.headers.fields
+        self.request_headers = shown
+        if verdict.body is not None:
+            self.request_body = Body(verdict.body, len(verdict.body))
 
     def refuse(self, status: int, fields: Fields, content: bytes | None) -> None:
         """Note that the client gets an answer of ours."""
@@ -135,7 +143,7 @@ class Exchange:
             gateway=self.own_time,
             outcome=outcome,
             fault=fault,
-            secrets=tuple(self.stripped.secrets),
+            secrets=(*self.stripped.secrets, *plain([self.secret] if self.secret else [])),
         )
 
 

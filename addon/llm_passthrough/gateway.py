@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from llm_passthrough import deadlines, failures, links, replies, status
+from llm_passthrough import deadlines, failures, keep, links, replies, status
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import identify
 from llm_passthrough.egress import Egress
@@ -29,12 +29,8 @@ from llm_passthrough.layer import Refused, arrived_absolute, client_failed
 from llm_passthrough.record import Body, Fault, Outcome
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.tee import Tee
-from llm_passthrough.verdict import decide
-from llm_passthrough.wire import clean_answer, map_urls, strip
+from llm_passthrough.wire import DOOR_HEADERS, clean_answer, map_urls, strip, with_length
 
-_DOOR_HEADERS = frozenset(
-    b"host origin referer sec-fetch-site access-control-request-method".split()
-)
 _STREAMED_TYPES = ("text/event-stream", "application/x-ndjson", "audio/", "video/")
 _MESSAGES_KEPT = 200
 
@@ -86,15 +82,17 @@ class Gateway:
             if flow.response is not None:
                 return
         body = None if request.stream else request.raw_content or b""
-        route, path, query = self.parts.routes.choose(request.data.path)
-        verdict = decide(route, path, query, request.method, exchange.stripped, body, self._chance)
-        exchange.sign(verdict, path)
+        question = exchange.question(request.method, body)
+        verdict, secret = await keep.choose(question, self._chance, self._clock)
+        fields, body = exchange.stripped.fields, verdict.body
         if body is None:
             request.stream = exchange.request_tee = Tee(exchange.body_limit, self._clock)
-        else:
-            exchange.request_body = Body(body, len(body))
+        elif body != request.raw_content:
+            request.data.content, fields = body, with_length(fields, len(body))
+        headers = verdict.sealed(fields, secret)
+        exchange.sign(verdict, secret, headers.fields)
         origin, data = verdict.target.origin, request.data
-        data.headers, data.path, data.authority = verdict.headers, verdict.target.path, b""
+        data.headers, data.path, data.authority = headers, verdict.target.path, b""
         data.scheme, data.host, data.port = origin.scheme.encode(), origin.host, origin.port
         self.egress.allow(flow.client_conn, exchange)
         exchange.wait_for("first_byte", self._clock())
@@ -112,6 +110,7 @@ class Gateway:
         exchange.wait_for("idle", exchange.headers_at)
         fields = clean_answer(response.headers.fields, response.status_code, exchange.secret)
         fields = map_urls(fields, exchange.link)
+        fields = keep.heard(exchange, fields, self._clock(), time.time())
         response.headers.fields = exchange.answer_headers = fields
         exchange.streaming = self._is_streamed(response)
         if exchange.streaming:
@@ -215,17 +214,14 @@ class Gateway:
         request, parts = flow.request, self.parts
         if flow.is_replay:
             raise Refusal("forward_blocked", "a flow cannot be replayed; send its request again")
-        headers = exchange.stripped.texts(_DOOR_HEADERS)
+        headers = exchange.stripped.texts(DOOR_HEADERS)
         parts.door.check(request.host, arrived_absolute(request), request.method, headers)
-        if request.method in ("GET", "HEAD"):
-            path = request.data.path.partition(b"?")[0]
-            if page := status.page(parts.routes, path, self.writer.tally):
-                flow.response = replies.page(*page, request.method)
-                self.live.pop(flow, None)
-                return
-        exchange.route, rest, _ = parts.routes.choose(request.data.path)
-        if rest in (b"", b"/"):
-            raise replies.bare(exchange.route.prefix)
+        page = status.page(parts.routes, request.method, request.data.path, self._state())
+        if page is not None:
+            flow.response = replies.page(*page, request.method)
+            self.live.pop(flow, None)
+            return
+        exchange.route, exchange.path, exchange.query = parts.routes.choose(request.data.path)
         if parts.config.log.required and not self.writer.tally.healthy:
             raise Refusal("log_unavailable", "records cannot be written, and log.required is on")
         tls = flow.client_conn.tls_established
@@ -234,6 +230,9 @@ class Gateway:
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > parts.config.limits.request_buffer:
             request.stream = True
+
+    def _state(self) -> status.State:
+        return status.State(self.writer.tally, self._clock())
 
     def _is_streamed(self, response: http.Response) -> bool:
         kind = response.headers.get("content-type", "").lower()
@@ -247,6 +246,8 @@ class Gateway:
             message, str(exchange.origin), exchange.waiting_for, exchange.timed_out
         )
         begun = exchange.headers_at is not None
+        if not begun:
+            keep.failed(exchange, self._clock())
         if not exchange.streaming:
             self.refuse(flow, refusal)
         outcome: Outcome = "upstream_abort" if begun else "upstream_error"

@@ -1,29 +1,40 @@
-"""Keys and the choice among them: weighted by chance, limited by model."""
+"""Keys and the choice among them: by model, weight and session, never one that rests."""
 
+import hashlib
+import math
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from pydantic import SecretStr
 
+from llm_passthrough import rest
 from llm_passthrough.errors import Refusal
+from llm_passthrough.rest import Rest
+from llm_passthrough.tokens import TokenSource
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One configured credential of one provider. `secret` is opened by `wire` alone."""
+    """One configured credential of one provider: a secret, or a source of short-lived tokens.
+
+    `secret` is opened by `wire` alone.
+    """
 
     name: str
     provider: str
-    secret: SecretStr
+    secret: SecretStr | None
     weight: float = 1.0
     models: tuple[str, ...] = ("*",)
     blacklisted: tuple[str, ...] = ()
     bearer: bool = False
+    endpoint: str | None = None
     api_version: str | None = None
     project: str | None = None
     region: str | None = None
     account_headers: tuple[tuple[bytes, bytes], ...] = ()
+    token: TokenSource | None = None
 
     def allows(self, model: str | None) -> bool:
         """Whether this key may serve `model`; a request without a model may use any key."""
@@ -34,33 +45,131 @@ class Key:
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
+@dataclass(slots=True)
+class KeyState:
+    """What was heard of a key: until when it rests (monotonic seconds), why, and how often."""
+
+    until: float = 0.0
+    why: str = ""
+    strikes: int = 0
+    renewed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The keys of one provider. `mend` says what would give it one."""
+    """The keys of one provider. `mend` says what would give it one; `states` is what changes."""
 
     provider: str
     keys: tuple[Key, ...]
     mend: str
+    states: dict[str, KeyState] = field(default_factory=dict)
 
     @property
     def asks_model(self) -> bool:
         """Whether the choice depends on the model, so that the body has to be read for it."""
         return any(key.models != ("*",) or key.blacklisted for key in self.keys)
 
-    def pick(self, model: str | None, pinned: str | None, chance: random.Random) -> Key:
-        """A key that allows `model`; `pinned` names one. Raises Refusal (no_key)."""
+    def pick(
+        self,
+        model: str | None,
+        pinned: str | None,
+        chance: random.Random,
+        now: float = 0.0,
+        session: str | None = None,
+    ) -> Key:
+        """A key that allows `model` and does not rest; `pinned` names one. Raises Refusal (no_key).
+
+        The calls of one `session` stay on one key as long as it is ready, so that the provider's
+        prompt cache is of use. When all keys rest, the one that is ready first is tried: the
+        provider's own answer tells the client more than a refusal of ours.
+        """
         if not self.keys:
             raise Refusal("no_key", f"no key for {self.provider}: {self.mend}")
         fit = [key for key in self.keys if key.allows(model) and pinned in (None, key.name)]
         if not fit:
             raise Refusal("no_key", self._why_none(model, pinned))
-        if len(fit) == 1:
-            return fit[0]
-        weights = [key.weight for key in fit]
-        return chance.choices(fit, weights if any(weights) else None)[0]
+        ready = [key for key in fit if not self.rests(key, now)]
+        if not ready:
+            return min(fit, key=lambda key: self.states[key.name].until)
+        if len(ready) == 1:
+            return ready[0]
+        if session is not None:
+            return max(ready, key=lambda key: _score(session, key))
+        weights = [key.weight for key in ready]
+        return chance.choices(ready, weights if any(weights) else None)[0]
+
+    def rests(self, key: Key, now: float) -> bool:
+        """Whether a key rests at `now`."""
+        state = self.states.get(key.name)
+        return state is not None and now < state.until
+
+    def another(self, key: Key, model: str | None, now: float) -> bool:
+        """Whether another key than this one is ready for `model`."""
+        return any(
+            other is not key and other.allows(model) and not self.rests(other, now)
+            for other in self.keys
+        )
+
+    def good(self, key: Key) -> None:
+        """Take note of a good answer: it ends all rest."""
+        if self.states:
+            self.states.pop(key.name, None)
+
+    def heard(
+        self, key: Key, status: int, headers: Mapping[str, str], now: float, wall: float
+    ) -> bool:
+        """Take note of a bad answer; whether the key rests for it.
+
+        `headers` have lower-case names, `now` is monotonic, `wall` is since the epoch.
+        """
+        pause = rest.after(status, headers, self._strikes(key), wall)
+        if pause is None:
+            return False
+        self._lay(key, pause, now)
+        return True
+
+    def renew(self, key: Key, secret: SecretStr | None) -> bool:
+        """A key's token was refused: whether it may be fetched anew, once until a good answer."""
+        state = self.states.setdefault(key.name, KeyState())
+        if state.renewed or key.token is None:
+            return False
+        state.renewed = True
+        return key.token.drop(secret)
+
+    def failed(self, key: Key, now: float) -> None:
+        """Take note that a key's upstream gave no answer."""
+        self._lay(key, rest.unreachable(self._strikes(key)), now)
+
+    def tokenless(self, key: Key, now: float) -> None:
+        """Take note that no token could be had for a key."""
+        self._lay(key, rest.without_token(self._strikes(key)), now)
+
+    def describe(self, key: Key, now: float) -> str:
+        """`ready`, or why and for how long a key rests."""
+        state = self.states.get(key.name)
+        if state is None or now >= state.until:
+            return "ready"
+        return f"rests {math.ceil(state.until - now)} s: {state.why}"
+
+    def _strikes(self, key: Key) -> int:
+        state = self.states.get(key.name)
+        return state.strikes if state else 0
+
+    def _lay(self, key: Key, pause: Rest, now: float) -> None:
+        state = self.states.setdefault(key.name, KeyState())
+        state.until = max(state.until, now + pause.seconds)
+        state.why = pause.why
+        state.strikes += 1
 
     def _why_none(self, model: str | None, pinned: str | None) -> str:
         names = ", ".join(key.name for key in self.keys)
         if pinned is not None and pinned not in {key.name for key in self.keys}:
             return f"{self.provider} has no key of the name in x-passthrough-key; keys: {names}"
         return f"no key of {self.provider} allows this model; see `models` of its keys ({names})"
+
+
+def _score(session: str, key: Key) -> float:
+    """Weighted rendezvous hashing: each session prefers the keys in its own fixed order."""
+    digest = hashlib.blake2b(f"{session}\0{key.name}".encode(), digest_size=8).digest()
+    share = (int.from_bytes(digest) + 1) / (2**64 + 1)
+    return key.weight / -math.log(share)

@@ -32,14 +32,3 @@ def told(response: http.Response) -> tuple[str, str]:
         return code, str(json.loads(response.content or b"{}")["error"]["message"])
     except (ValueError, LookupError, TypeError):
         return code, code
-
-
-def bare(prefix: str) -> Refusal:
-    """The refusal for a prefix without a path behind it."""
-    hint = f"the path is empty; put the API's path behind {prefix}"
-    if prefix.startswith("/genai"):
-        hint += (
-            " (google-genai drops the path when Vertex's project and location come from the "
-            "environment only: pass project= and location=, or any api_key=)"
-        )
-    return Refusal("no_route", hint)

@@ -114,13 +114,26 @@ class Routes:
         for route in self.table:
             prefix = route.prefix.encode()
             if path.startswith(prefix) and path[len(prefix) :][:1] in (b"", b"/"):
-                return route, path[len(prefix) :], query if mark else None
+                rest = path[len(prefix) :]
+                if rest in (b"", b"/"):
+                    raise _bare(route)
+                return route, rest, query if mark else None
         raise Refusal("no_route", f"no route for this path; routes: {self.names}")
 
     @property
     def names(self) -> str:
         """The prefixes, for messages."""
         return ", ".join(sorted(route.prefix for route in self.table))
+
+
+def _bare(route: Route) -> Refusal:
+    hint = f"the path is empty; put the API's path behind {route.prefix}"
+    if route.asks_body:
+        hint += (
+            " (google-genai drops the path when Vertex's project and location come from the "
+            "environment only: pass project= and location=, or any api_key=)"
+        )
+    return Refusal("no_route", hint)
 
 
 def check(target: bytes) -> None:

@@ -1,41 +1,64 @@
 """What the gateway says about itself: `/`, `/health`, and each bare prefix. No secrets."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from llm_passthrough import __version__
-from llm_passthrough.routes import Route, Routes, Upstream
+from llm_passthrough.routes import Routes, Upstream
 from llm_passthrough.sinks.writer import Tally
 
 type Page = tuple[int, dict[str, object]]
 
 
-def page(routes: Routes, path: bytes, tally: Tally | None) -> Page | None:
-    """Status and JSON of a page of ours, or None where `path` (without its query) is none."""
+@dataclass(frozen=True, slots=True)
+class State:
+    """What changes: the tally of records, and now (monotonic seconds) for keys that rest."""
+
+    tally: Tally
+    now: float
+
+
+def page(routes: Routes, method: str, target: bytes, state: State) -> Page | None:
+    """Status and JSON of a page of ours, or None where a request asks for none."""
+    if method not in ("GET", "HEAD"):
+        return None
+    path, _, query = target.partition(b"?")
     if path == b"/":
-        listed = {route.prefix: route_state(route) for route in routes.table}
+        listed = {route.prefix: {"providers": _states(route.upstreams)} for route in routes.table}
         return 200, {"name": "llm-passthrough", "version": __version__, "routes": listed}
     if path == b"/health":
-        return health(routes, tally)
+        return _health(routes, state, with_keys=query.split(b"=")[0] == b"keys")
     text = path.decode("latin-1").removesuffix("/")
     route = next((route for route in routes.table if route.prefix == text), None)
-    return None if route is None else (200, {"route": route.prefix} | route_state(route))
+    if route is None:
+        return None
+    return 200, {"route": route.prefix, "providers": _states(route.upstreams)}
 
 
-def health(routes: Routes, tally: Tally | None) -> Page:
+def _health(routes: Routes, state: State, with_keys: bool) -> Page:
     """503 while records cannot be written; providers without a key do not make us unhealthy."""
-    states = {up.provider.name: state(up) for route in routes.table for up in route.upstreams}
-    ready = any(value == "ready" for value in states.values())
-    fault = tally.fault if tally else None
-    log: dict[str, object] = {"state": "ok" if fault is None else fault}
-    if tally:
-        log |= {"written": tally.written, "dropped": tally.dropped, "failed": tally.failed}
-    kind = "failing" if fault else "ready" if ready else "no provider is ready"
-    return 503 if fault else 200, {"status": kind, "providers": states, "log": log}
+    upstreams = [upstream for route in routes.table for upstream in route.upstreams]
+    states, tally = _states(upstreams), state.tally
+    log = {"state": tally.fault or "ok", "written": tally.written}
+    log |= {"dropped": tally.dropped, "failed": tally.failed}
+    ready = "ready" if "ready" in states.values() else "no provider is ready"
+    value: dict[str, object] = {"status": "failing" if tally.fault else ready}
+    value |= {"providers": states, "log": log}
+    if with_keys:
+        value["keys"] = {up.provider.name: _keys(up, state.now) for up in upstreams}
+    return 503 if tally.fault else 200, value
 
 
-def route_state(route: Route) -> dict[str, object]:
-    """Each provider behind a route: `ready`, or what is missing."""
-    return {"providers": {up.provider.name: state(up) for up in route.upstreams}}
+def _states(upstreams: Iterable[Upstream]) -> dict[str, str]:
+    return {upstream.provider.name: ready(upstream) for upstream in upstreams}
 
 
-def state(upstream: Upstream) -> str:
+def _keys(upstream: Upstream, now: float) -> dict[str, str]:
+    """The keys of a provider by name, each `ready` or why and how long it rests."""
+    ring = upstream.ring
+    return {key.name: ring.describe(key, now) for key in ring.keys}
+
+
+def ready(upstream: Upstream) -> str:
     """`ready`, or what is missing."""
     return "ready" if upstream.missing is None else f"not ready: {upstream.missing}"

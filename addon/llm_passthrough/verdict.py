@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from llm_passthrough.bodies import model_of, top_level
+from llm_passthrough.clients import session
 from llm_passthrough.keyring import Key
 from llm_passthrough.providers import Ask, Credential, Target
 from llm_passthrough.providers.google import names_vertex
 from llm_passthrough.routes import Route, Upstream
-from llm_passthrough.wire import ACCOUNT, Sealed, Stripped, sign
+from llm_passthrough.wire import ACCOUNT, Fields, Sealed, Stripped, sign
 
 # How much of a body is looked at for a Vertex resource name, when nothing else decides.
 _LOOK = 64 << 10
@@ -20,45 +21,75 @@ _NO_KEY = Key("client", "client", SecretStr(""))
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A request that was admitted, as it is when it is about to leave.
+
+    `path` is the raw path after the prefix, `query` the raw query or None, `body` the buffered
+    body or None while it still streams.
+    """
+
+    route: Route
+    path: bytes
+    query: bytes | None
+    method: str
+    stripped: Stripped
+    body: bytes | None
+
+    @property
+    def pinned(self) -> str | None:
+        """The key that the client asks for by name."""
+        name = self.stripped.control.get(b"x-passthrough-key")
+        return name.decode("latin-1") if name else None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """Everything that is decided about one request before it leaves."""
+    """Everything that is decided about one request before it leaves.
+
+    `secret` is the key's, or the client's own where it is passed on; None for a key whose token
+    has yet to be fetched, and where nothing is sent. `body` is None while it still streams.
+    """
 
     upstream: Upstream
     detected_by: str
     key: Key | None
+    model: str | None
     secret: SecretStr | None
+    credential: Credential | None
     target: Target
-    headers: Sealed
+    body: bytes | None
+
+    @property
+    def label(self) -> str:
+        """What stands for the secret wherever somebody looks."""
+        return f"[{self.upstream.provider.name}/{self.key.name if self.key else 'client'}]"
+
+    def sealed(self, fields: Fields, secret: SecretStr | None) -> Sealed:
+        """The request's fields, with `secret` sealed to the target's origin."""
+        extra = self.upstream.extra_headers
+        return sign(fields, self.target.origin, self.credential, secret, self.label, extra)
 
 
-def decide(
-    route: Route,
-    path: bytes,
-    query: bytes | None,
-    method: str,
-    stripped: Stripped,
-    body: bytes | None,
-    chance: random.Random,
-) -> Verdict:
-    """The verdict on a request whose raw path after the prefix is `path`.
-
-    `body` is the buffered body, None while it still streams. Raises Refusal.
-    """
+def decide(question: Question, chance: random.Random, now: float = 0.0) -> Verdict:
+    """The verdict on a request; `now` is monotonic seconds. Raises Refusal."""
+    route, path, stripped, body = question.route, question.path, question.stripped, question.body
     hint = _hint(route, path, body)
     upstream, rule = route.upstream(path, stripped.value(b"authorization"), hint)
-    key = _key(upstream, path, stripped, body, chance)
+    model = _model(upstream, question)
+    key = None
+    if not (upstream.forward or upstream.keyless):
+        held = session(stripped.fields)
+        key = upstream.ring.pick(model, question.pinned, chance, now, held)
     names = frozenset(name.lower() for name, _ in stripped.fields)
-    ask = Ask(method, path, query, names, hint)
+    ask = Ask(question.method, path, question.query, names, hint)
     target = upstream.provider.locate(ask, key or _NO_KEY, upstream.base_for(key))
     if key is None:
         credential, secret = _own(stripped) if upstream.forward else (None, None)
     else:
         credential, secret = upstream.provider.sign(ask, key), key.secret
-    label = f"[{upstream.provider.name}/{key.name if key else 'client'}]"
-    headers = sign(
-        stripped.fields, target.origin, credential, secret, label, upstream.extra_headers
-    )
-    return Verdict(upstream, rule, key, secret, target, headers)
+        if body and upstream.provider.rewrite:
+            body = upstream.provider.rewrite(ask, key, target, body)
+    return Verdict(upstream, rule, key, model, secret, credential, target, body)
 
 
 def _hint(route: Route, path: bytes, body: bytes | None) -> str | None:
@@ -69,23 +100,13 @@ def _hint(route: Route, path: bytes, body: bytes | None) -> str | None:
     return model if names_vertex(model) else None
 
 
-def _key(
-    upstream: Upstream,
-    path: bytes,
-    stripped: Stripped,
-    body: bytes | None,
-    chance: random.Random,
-) -> Key | None:
-    """A key of the ring; None where the client's own credential goes on, or none at all."""
-    if upstream.forward or upstream.keyless:
+def _model(upstream: Upstream, question: Question) -> str | None:
+    """The model that is asked for, where the choice of a key depends on it."""
+    if not upstream.ring.asks_model:
         return None
-    ring = upstream.ring
-    model = None
-    if ring.asks_model:
-        kind = next((v for n, v in stripped.fields if n.lower() == b"content-type"), b"")
-        model = model_of(path, kind.decode("latin-1"), body or b"", upstream.provider.name)
-    pinned = stripped.control.get(b"x-passthrough-key")
-    return ring.pick(model, pinned.decode("latin-1") if pinned else None, chance)
+    kind = next((v for n, v in question.stripped.fields if n.lower() == b"content-type"), b"")
+    name = upstream.provider.name
+    return model_of(question.path, kind.decode("latin-1"), question.body or b"", name)
 
 
 def _own(stripped: Stripped) -> tuple[Credential | None, SecretStr | None]:

@@ -40,6 +40,10 @@ _HOP_PREFIXES = (b"proxy-", b"x-passthrough-")
 _BELIEVE = frozenset(b"via forwarded x-original-url x-rewrite-url x-http-method-override".split())
 _ANSWER_DROPS = CREDENTIALS | frozenset(b"set-cookie alt-svc strict-transport-security".split())
 _LINKS = frozenset(b"location x-goog-upload-url x-goog-upload-control-url".split())
+_RETRY = frozenset(b"x-should-retry retry-after retry-after-ms".split())
+DOOR_HEADERS = frozenset(
+    b"host origin referer sec-fetch-site access-control-request-method".split()
+)
 _FRAMING = frozenset(b"content-length transfer-encoding host".split())
 
 
@@ -135,6 +139,24 @@ def map_urls(fields: Fields, swap: Callable[[bytes, bytes], bytes | None]) -> Fi
     return tuple((name, value) for name, value in out if value is not None)
 
 
+def with_length(fields: Fields, length: int) -> Fields:
+    """The fields with the Content-Length, if there is one, of a body that we changed."""
+    return tuple(
+        (name, str(length).encode() if name.lower() == b"content-length" else value)
+        for name, value in fields
+    )
+
+
+def ask_to_retry(fields: Fields) -> Fields:
+    """An answer's fields that make the OpenAI and Anthropic SDKs try again at once.
+
+    Both obey `x-should-retry` whatever the status is, and take the pause from `retry-after-ms`;
+    0 would mean their own pause of half a second and more, so that it is 1.
+    """
+    kept = [field for field in fields if field[0].lower() not in _RETRY]
+    return (*kept, (b"x-should-retry", b"true"), (b"retry-after-ms", b"1"))
+
+
 class Sealed(http.Headers):
     """Headers whose credential is a placeholder everywhere but on the wire.
 
@@ -145,19 +167,19 @@ class Sealed(http.Headers):
 
     def __init__(self, fields: Fields = (), seal: "Seal | None" = None) -> None:
         super().__init__(fields)
-        self._seal = seal
+        self.seal = seal
         self._unlocked = False
 
     def unlock(self, server: Server) -> bool:
         """Whether `server` is the origin that these headers are for; arms the next bytes()."""
-        self._unlocked = self._seal is not None and self._seal.fits(server)
+        self._unlocked = self.seal is not None and self.seal.fits(server)
         return self._unlocked
 
     def __bytes__(self) -> bytes:
-        if not self._unlocked or self._seal is None:
+        if not self._unlocked or self.seal is None:
             return super().__bytes__()
         self._unlocked = False
-        return b"".join(b"%s: %s\r\n" % field for field in self._seal.opened(self.fields))
+        return b"".join(b"%s: %s\r\n" % field for field in self.seal.opened(self.fields))
 
     def __copy__(self) -> http.Headers:
         return http.Headers(self.fields)
@@ -229,6 +251,13 @@ def sign(
     shown = credential.form.replace(b"{key}", label.encode())
     out.append((credential.header, shown))
     return Sealed(tuple(out), Seal(origin, credential.header, shown, secret, credential.form))
+
+
+def opened(headers: Sealed) -> dict[str, str]:
+    """Sealed headers with their secret in them, for a request that the command line sends."""
+    seal = headers.seal
+    pairs = ((name, seal.opened(value) if seal else value) for name, value in headers.fields)
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
 
 
 def plain(secrets: Iterable[SecretStr]) -> list[str]:

@@ -3,6 +3,8 @@
 import typer
 
 from llm_passthrough import __version__
+from llm_passthrough.cli.check import check
+from llm_passthrough.cli.explain import explain
 from llm_passthrough.cli.run import serve, web
 from llm_passthrough.cli.schema import schema
 
@@ -14,6 +16,8 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(web)
+app.command()(check)
+app.command()(explain)
 app.command()(schema)
 
 

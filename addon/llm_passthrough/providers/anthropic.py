@@ -13,4 +13,6 @@ def sign(ask: Ask, key: Key) -> Credential:
     return Credential(b"x-api-key", extra=extra)
 
 
-ANTHROPIC = Provider("anthropic", "https://api.anthropic.com", "anthropic", as_it_is, sign)
+ANTHROPIC = Provider(
+    "anthropic", "https://api.anthropic.com", "anthropic", as_it_is, sign, b"/v1/models"
+)

@@ -10,6 +10,7 @@ from llm_passthrough.keyring import Key
 from llm_passthrough.providers.base import Ask, Base, Credential, Provider, Target, as_it_is
 
 DEFAULT_API_VERSION = "2025-04-01-preview"
+_PROBE = b"/openai/models?api-version=2024-10-21"
 _VERSIONED = b"/openai/deployments/"
 
 
@@ -33,4 +34,4 @@ def _names_version(query: bytes | None) -> bool:
     return any(unquote_to_bytes(name).lower() == b"api-version" for name in names)
 
 
-AZURE = Provider("azure", None, "openai", locate, sign)
+AZURE = Provider("azure", None, "openai", locate, sign, _PROBE)

@@ -102,7 +102,9 @@ class Credential:
 class Provider:
     """One provider: a row of the table in providers/__init__.py.
 
-    `locate` makes the target of an Ask (raises Refusal), `sign` says how a key is sent with it.
+    `locate` makes the target of an Ask (raises Refusal), `sign` says how a key is sent with it,
+    `rewrite` replaces in a body what names the caller's account, byte for byte else. `probe` is
+    the path (and query) of the provider's list of models.
     """
 
     name: str
@@ -110,6 +112,8 @@ class Provider:
     error_shape: ErrorShape
     locate: Callable[[Ask, Key, Base], Target]
     sign: Callable[[Ask, Key], Credential]
+    probe: bytes = b"/models"
+    rewrite: Callable[[Ask, Key, Target, bytes], bytes] | None = None
 
 
 def bearer(ask: Ask, key: Key) -> Credential:

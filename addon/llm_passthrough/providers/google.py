@@ -9,6 +9,7 @@ import re
 from llm_passthrough.errors import Refusal
 from llm_passthrough.keyring import Key
 from llm_passthrough.providers.base import Ask, Base, Credential, Origin, Provider, Target
+from llm_passthrough.splice import resources
 
 _VERSION = re.compile(
     rb"(?P<media>/(?:upload|download))?(?P<version>/v[0-9]\w*)(?P<rest>/.*|)", re.S
@@ -88,6 +89,14 @@ def sign_vertex(ask: Ask, key: Key) -> Credential:
     if key.bearer:
         return Credential(b"Authorization", b"Bearer {key}", key.account_headers)
     return Credential(b"x-goog-api-key", extra=key.account_headers)
+
+
+def rewrite_vertex(ask: Ask, key: Key, target: Target, body: bytes) -> bytes:
+    """Top-level resource names of the body under the key's project and the target's region."""
+    if key.project is None:
+        return body
+    match = _RESOURCE.search(target.path)
+    return resources(body, key.project, match["region"].decode("latin-1") if match else None)
 
 
 def host(region: str) -> str:
@@ -176,5 +185,14 @@ GEMINI = Provider(
     "google",
     locate_gemini,
     sign_gemini,
+    b"/v1beta/models",
 )
-VERTEX = Provider("vertex", str(_GLOBAL), "google", locate_vertex, sign_vertex)
+VERTEX = Provider(
+    "vertex",
+    str(_GLOBAL),
+    "google",
+    locate_vertex,
+    sign_vertex,
+    b"/v1beta1/publishers/google/models",
+    rewrite_vertex,
+)

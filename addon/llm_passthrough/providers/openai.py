@@ -12,4 +12,4 @@ def locate(ask: Ask, key: Key, base: Base) -> Target:
     return ask.target(Base(base.origin, base.path.removesuffix(b"/v1")), path)
 
 
-OPENAI = Provider("openai", "https://api.openai.com", "openai", locate, bearer)
+OPENAI = Provider("openai", "https://api.openai.com", "openai", locate, bearer, b"/v1/models")

@@ -1,0 +1,65 @@
+"""Keeping keys: from a question to a verdict with its secret, from an answer to a key's rest."""
+
+import random
+from collections.abc import Callable
+
+from pydantic import SecretStr
+
+from llm_passthrough.errors import Refusal
+from llm_passthrough.exchange import Exchange
+from llm_passthrough.tokens import TokenError
+from llm_passthrough.verdict import Question, Verdict, decide
+from llm_passthrough.wire import Fields, ask_to_retry
+
+
+async def choose(
+    question: Question, chance: random.Random, clock: Callable[[], float]
+) -> tuple[Verdict, SecretStr | None]:
+    """The verdict and the secret that goes with it; a token may have to be fetched for it.
+
+    A key for which no token can be had rests, and another one is tried. Raises Refusal.
+    """
+    while True:
+        verdict = decide(question, chance, clock())
+        key, ring = verdict.key, verdict.upstream.ring
+        if key is None or key.token is None:
+            return verdict, verdict.secret
+        try:
+            return verdict, await key.token.get()
+        except TokenError as error:
+            now = clock()
+            ring.tokenless(key, now)
+            if question.pinned is not None or not ring.another(key, verdict.model, now):
+                code = "token_timeout" if error.late else "no_token"
+                raise Refusal(code, f"no token for {key.token.label}: {error}") from None
+
+
+def heard(exchange: Exchange, fields: Fields, now: float, wall: float) -> Fields:
+    """Take note of an answer for its key; the answer's fields, as the client gets them.
+
+    Where another key is ready the SDK is asked to try again: it does so by itself and meets the
+    next key. `now` is monotonic seconds, `wall` seconds since the epoch.
+    """
+    key, upstream, status = exchange.key, exchange.upstream, exchange.status
+    if key is None or upstream is None or status is None:
+        return fields
+    ring = upstream.ring
+    if status < 400:
+        ring.good(key)
+        return fields
+    if status == 401 and key.token is not None and ring.renew(key, exchange.secret):
+        again = True
+    else:
+        headers = {n.lower().decode("latin-1"): v.decode("latin-1") for n, v in fields}
+        rests = ring.heard(key, status, headers, now, wall)
+        again = rests and ring.another(key, exchange.model, now)
+    pinned = b"x-passthrough-key" in exchange.stripped.control
+    if again and not pinned and upstream.provider.error_shape != "google":
+        return ask_to_retry(fields)
+    return fields
+
+
+def failed(exchange: Exchange, now: float) -> None:
+    """Take note that an exchange's upstream gave no answer."""
+    if exchange.key is not None and exchange.upstream is not None:
+        exchange.upstream.ring.failed(exchange.key, now)
