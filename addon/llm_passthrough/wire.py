@@ -255,9 +255,8 @@ def sign(
 
 def opened(headers: Sealed) -> dict[str, str]:
     """Sealed headers with their secret in them, for a request that the command line sends."""
-    seal = headers.seal
-    pairs = ((name, seal.opened(value) if seal else value) for name, value in headers.fields)
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+    fields = headers.seal.opened(headers.fields) if headers.seal else headers.fields
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}
 
 
 def plain(secrets: Iterable[SecretStr]) -> list[str]:

@@ -13,6 +13,7 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from llm_passthrough.build import Parts
 from llm_passthrough.cli.parts import ConfigFile, parts_of
@@ -68,7 +69,7 @@ def explain(
         value = getattr(told, name)
         if value not in (None, ()):
             text = "\n".join(value) if isinstance(value, tuple) else str(value)
-            table.add_row(f"[bold]{name}[/]", text)
+            table.add_row(Text(name, "bold"), Text(text))
     Console(highlight=False).print(table)
 
 
