@@ -7,6 +7,7 @@ before anything that shows or saves it, and it stays when mitmproxy reloads or d
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
+from mitmproxy.log import ALERT
 from rich.console import Console
 
 from llm_passthrough import banner, config, layer, options
@@ -28,6 +30,8 @@ from llm_passthrough.sinks.writer import Sink, Writer
 
 _LOG = logging.getLogger(__name__)
 _EXIT_CONFIG = 2
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at the configuration file."""
 
 
 def attach(master: Any, env: Mapping[str, str] = os.environ) -> None:
@@ -60,7 +64,8 @@ class Life:
         self._env = env
         self._demo: DemoProvider | None = None
         self._gateway: Gateway | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._file: Path | None = None
         self._console = Console(highlight=False)
 
     def load(self, loader: Loader) -> None:
@@ -85,6 +90,43 @@ class Life:
         self._gateway = Gateway(parts, writer)
         return self._gateway
 
+    def reload(self) -> bool:
+        """Read the configuration again and swap all parts at once; whether it was done.
+
+        What is wrong is said, and everything stays as it was. Open exchanges end as they began.
+        """
+        gateway = self._gateway
+        assert gateway is not None
+        try:
+            settings, warnings = config.load(self._file, self._env)
+            settings = settings.model_copy(update={"listen": gateway.parts.config.listen})
+            parts = build(settings, self._env, str(self._file), gateway.parts)
+        except ConfigError as error:
+            for line in error.lines:
+                _LOG.error("%s", line)
+            _LOG.error("the configuration was not changed; the gateway goes on with the old one")
+            return False
+        if settings.log != gateway.parts.config.log:
+            warnings = [*warnings, "log: takes effect at the next start"]
+        for warning in (*warnings, *parts.warnings):
+            _LOG.warning("%s", warning)
+        layer.install(settings.limits.request_buffer)
+        gateway.swap(parts)
+        _LOG.log(ALERT, "the configuration was read again")
+        return True
+
+    async def _follow(self) -> None:
+        """Reload when the file changes."""
+        if self._file is None:
+            return
+        seen = _stamp(self._file)
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            now = _stamp(self._file)
+            if now is not None and now != seen:
+                seen = now
+                self.reload()
+
     def configure(self, updated: set[str]) -> None:
         """Refuse, at run time too, what would make the gateway unsafe."""
         if self._gateway is None:
@@ -99,7 +141,12 @@ class Life:
         await self._listen_as_configured()
         if self._demo is not None:
             await self._demo.start()
-        self._watch = asyncio.create_task(self._gateway.watch())
+        self._tasks = [
+            asyncio.create_task(self._gateway.watch()),
+            asyncio.create_task(self._follow()),
+        ]
+        if self._file is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         lines = banner.lines(self._gateway.parts, _addresses(), self._demo is not None)
         if self._shows(ctx.master):
             self._console.print(banner.panel(lines))
@@ -108,8 +155,8 @@ class Life:
 
     async def done(self) -> None:
         """The end: what is open is told as it stands, what is queued is written."""
-        if self._watch is not None:
-            self._watch.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self._gateway is not None:
             self._gateway.finish_all()
             await asyncio.to_thread(self._gateway.writer.close)
@@ -124,6 +171,7 @@ class Life:
             settings, warnings = _demo_config(self._demo.bind()), ["demo: no real provider is used"]
         else:
             settings, warnings = config.load(path, self._env)
+            self._file = path
         listen: dict[str, object] = {}
         if opts.listen_host:
             listen["host"] = opts.listen_host
@@ -178,6 +226,15 @@ def _demo_config(port: int) -> config.Config:
         providers[name] = {"keys": [key], "network_config": {"base_url": url}}
     log = {"path": "~/.llm-passthrough/demo/records.jsonl"}
     return config.parse({"providers": providers, "log": log}, "demo")[0]
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does: also when it is replaced by another one in one step."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None  # an editor may be in the middle of replacing it
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _addresses() -> list[tuple[str, int]]:

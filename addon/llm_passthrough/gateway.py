@@ -283,6 +283,11 @@ class Gateway:
         for flow in deadlines.overdue(self.live, self._clock(), connect):
             self.egress.hang_up(flow)
 
+    def swap(self, parts: Parts) -> None:
+        """Go on with other parts; what is open ends with those it was admitted with."""
+        self.parts = parts
+        self.writer.knows(parts.redactor)
+
     def finish_all(self) -> None:
         """The gateway stops: what is still open is told as it stands."""
         for flow, exchange in list(self.live.items()):
