@@ -6,7 +6,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import unquote
 
 import brotli
@@ -18,13 +18,15 @@ else:
     from backports import zstd
 
 _MODEL_PATH = re.compile(rb"/(?:models|tunedModels|deployments)/([^/?]+)")
-_MODEL_PART = re.compile(
-    rb'content-disposition:[^\r\n]*;\s*name="model"[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n--',
-    re.I,
-)
 # Vertex and Gemini write the method behind the model, after a colon; others may use a colon.
 _METHOD_AFTER_COLON = frozenset({"gemini", "vertex"})
 _LONGEST_MODEL = 256
+# How a form's part begins (RFC 7578 4.2).
+_DISPOSITION = b"content-disposition:"
+_NAMED_MODEL = b'name="model"'
+_LONGEST_HEAD = 1024
+# As many are looked at, of a form or of a compressed body: one may be made to keep us busy.
+_MOST_PARTS = 64
 
 
 def decoded(data: bytes, encoding: str | None, limit: int) -> tuple[bytes, bool]:
@@ -32,15 +34,17 @@ def decoded(data: bytes, encoding: str | None, limit: int) -> tuple[bytes, bool]
 
     What cannot be decoded is given back as it is: the record says what was on the wire.
     """
-    name = (encoding or "").strip().lower()
-    decoder = _DECODERS.get(name)
-    if decoder is None:
-        return data, False
-    try:
-        out = decoder(data, limit + 1)
-    except (zlib.error, brotli.error, zstd.ZstdError, EOFError):
-        return data, False
-    return out[:limit], len(out) > limit
+    names = [name.strip().lower() for name in (encoding or "").split(",")]
+    out = data
+    for name in reversed([name for name in names if name not in ("", "identity")]):
+        decoder = _DECODERS.get(name)
+        if decoder is None:
+            return data, False
+        try:
+            out = decoder(out, limit + 1)
+        except (zlib.error, brotli.error, zstd.ZstdError, EOFError):
+            return data, False
+    return (data, False) if out is data else (out[:limit], len(out) > limit)
 
 
 def readable(data: bytes) -> tuple[str, Literal["utf-8", "base64"]]:
@@ -56,14 +60,14 @@ def readable(data: bytes) -> tuple[str, Literal["utf-8", "base64"]]:
 
 def model_of(path: bytes, content_type: str, body: bytes, provider: str | None) -> str | None:
     """The model that a request asks for: from its path, else its JSON or multipart body."""
+    model: object
     if match := _MODEL_PATH.search(path):
         name = unquote(match[1].decode("latin-1"))
-        return name.partition(":")[0] if provider in _METHOD_AFTER_COLON else name
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        part = _MODEL_PART.search(body)
-        return part[1].decode("utf-8", "replace") if part else None
-    model = top_level(body).get("model") if body else None
+        model = name.partition(":")[0] if provider in _METHOD_AFTER_COLON else name
+    elif content_type.partition(";")[0].strip().lower() == "multipart/form-data":
+        model = _model_part(body)
+    else:
+        model = top_level(body).get("model") if body else None
     return model if isinstance(model, str) and 0 < len(model) <= _LONGEST_MODEL else None
 
 
@@ -76,9 +80,25 @@ def top_level(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _model_part(body: bytes) -> str | None:
+    """The field `model` of a form. No regular expression: a body may be made to keep one busy."""
+    at = -1
+    for _ in range(_MOST_PARTS):
+        at = body.find(_NAMED_MODEL, at + 1)
+        if at < 0:
+            break
+        begin = body.rfind(b"\r\n", max(0, at - _LONGEST_HEAD), at) + 2
+        head_end = body.find(b"\r\n\r\n", at, at + _LONGEST_HEAD)
+        if head_end < 0 or not body[begin:at].lower().startswith(_DISPOSITION):
+            continue
+        end = body.find(b"\r\n--", head_end + 4, head_end + 4 + 4 * _LONGEST_MODEL)
+        return body[head_end + 4 : end].decode("utf-8", "replace") if end >= 0 else None
+    return None
+
+
 def _inflate(data: bytes, limit: int) -> bytes:
     try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(data, limit)
+        return _members(lambda: zlib.decompressobj(zlib.MAX_WBITS | 32), data, limit)
     except zlib.error:
         # "deflate" without the zlib wrapper, which RFC 9110 8.4.1.2 calls a known mistake.
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, limit)
@@ -91,7 +111,30 @@ def _brotli(data: bytes, limit: int) -> bytes:
 
 
 def _zstd(data: bytes, limit: int) -> bytes:
-    return zstd.ZstdDecompressor().decompress(data, limit)
+    return _members(zstd.ZstdDecompressor, data, limit)
+
+
+class _Decompressor(Protocol):
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _members(make: Callable[[], _Decompressor], data: bytes, limit: int) -> bytes:
+    """Data that is several members (RFC 1952 2.2) or frames (RFC 8878 3.1) in a row; what
+    follows the last one is no part of it."""
+    decoder = make()
+    out = decoder.decompress(data, limit)
+    for _ in range(_MOST_PARTS):
+        if not decoder.unused_data or len(out) >= limit:
+            break
+        data, decoder = decoder.unused_data, make()
+        try:
+            out += decoder.decompress(data, limit - len(out))
+        except (zlib.error, zstd.ZstdError):
+            break
+    return out
 
 
 _DECODERS: dict[str, Callable[[bytes, int], bytes]] = {

@@ -27,7 +27,7 @@ class Redactor:
         if base is not None:
             found.update(base._forms)
         # The longest first, as one secret may be a part of another.
-        self._forms = tuple(sorted(found, key=len, reverse=True))
+        self._forms: tuple[str, ...] = tuple(sorted(found, key=len, reverse=True))
 
     def including(self, secrets: tuple[str, ...]) -> "Redactor":
         """A redactor that knows these secrets too."""

@@ -1,5 +1,6 @@
 """Routes: which provider a path is for. A prefix matches at a segment boundary only."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
@@ -12,13 +13,15 @@ from llm_passthrough.providers.google import by_path, is_google_token
 # RFC 3986 allows none of these raw in a path or a query; what is let through could end a line,
 # begin a fragment, or mean a slash to somebody further on.
 _FORBIDDEN = frozenset(range(0x21)) | frozenset(range(0x7F, 0x100)) | frozenset(b"\\#")
+_SLASHES = re.compile(rb"[/\\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """A provider as it is configured: its keys, where it is, how long to wait for it.
 
-    Times are in seconds. `endpoints` holds the base URL of each key that has its own.
+    Times are in seconds. `endpoints` holds the base URL of each key that has its own. `forward`:
+    the client's own credential is passed on; `keyless`: there is none at all.
     """
 
     provider: Provider
@@ -29,6 +32,7 @@ class Upstream:
     forward: bool = False
     extra_headers: tuple[tuple[bytes, bytes], ...] = ()
     endpoints: Mapping[str, Base] = field(default_factory=dict)
+    keyless: bool = False
 
     def base_for(self, key: Key | None) -> Base:
         """The base URL that a key is used with. Raises Refusal (no_endpoint)."""
@@ -40,7 +44,7 @@ class Upstream:
     @property
     def missing(self) -> str | None:
         """What has to be configured before this provider can be used, or None if it is ready."""
-        if self.forward:
+        if self.forward or self.keyless:
             return None
         if not self.ring.keys:
             return self.ring.mend
@@ -133,9 +137,10 @@ def check(target: bytes) -> None:
 
 
 def _check_dots(path: bytes) -> None:
-    # Three times: somebody further on may decode what somebody before him has decoded.
-    for _ in range(3):
-        if b".." in path.replace(b"\\", b"/").split(b"/"):
+    # As it is, and decoded up to three times: each hop further on may decode once more. What
+    # follows a ';' in a segment is a parameter to some servers (RFC 3986 3.3).
+    for _ in range(4):
+        if any(part.partition(b";")[0] == b".." for part in _SLASHES.split(path)):
             raise Refusal("bad_target", "the path has a '..' segment; send it resolved")
         if b"%" not in path:
             return

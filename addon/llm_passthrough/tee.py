@@ -1,7 +1,7 @@
 """The tee: passes every chunk on untouched and keeps a bounded copy to look at.
 
-A tee never raises. If looking fails it goes blind, and says so in `blind`; the client's bytes
-are not touched either way.
+A tee never raises. If looking fails it goes blind for good, and says so in `blind`; the client's
+bytes are not touched either way.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ class Tee:
     """What went by: the first `limit` bytes, how many there were, their SHA-256.
 
     Called with each chunk (and with b"" at the end of a whole stream) it returns the chunk.
-    `clock` gives seconds; `first` and `last` are when bytes were seen first and last.
+    `clock` gives seconds; `first` and `last` are when bytes were seen first and last, also by
+    a blind tee: deadlines depend on them.
     """
 
     __slots__ = ("_clock", "_digest", "_kept", "_limit", "blind", "first", "last", "size")
@@ -27,7 +28,8 @@ class Tee:
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
-        self._kept: list[bytes] = []
+        # One buffer, not a list of chunks: a stream may come in pieces of a few bytes each.
+        self._kept = bytearray()
         self._digest: _Digest | None = None
         self.size = 0
         self.first: float | None = None
@@ -47,28 +49,33 @@ class Tee:
         self.last = self._clock()
         if self.first is None:
             self.first = self.last
-        kept = self.size
         self.size += len(chunk)
-        if self._digest is not None:
-            self._digest.update(chunk)
-        elif self.size <= self._limit:
-            self._kept.append(chunk)
-        else:
+        if self.blind is None:
+            self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._digest is None:
+            if self.size <= self._limit:
+                self._kept += chunk
+                return
             # From here on the copy is not whole any more, so that the digest is kept running.
-            self._digest = hashlib.sha256(b"".join(self._kept))
-            self._digest.update(chunk)
-            self._kept.append(chunk[: self._limit - kept])
+            self._digest = hashlib.sha256(self._kept)
+            self._kept += chunk[: self._limit - len(self._kept)]
+        self._digest.update(chunk)
 
     @property
     def copy(self) -> bytes:
         """The first `limit` bytes of what went by."""
-        return b"".join(self._kept)
+        return bytes(self._kept)
 
     @property
     def truncated(self) -> bool:
         """Whether more went by than the copy holds."""
-        return self._digest is not None
+        return self.size > len(self._kept)
 
-    def sha256(self) -> str:
-        """The SHA-256 of everything that went by, in hex; costs time in proportion to the copy."""
-        return (self._digest or hashlib.sha256(self.copy)).hexdigest()
+    def sha256(self) -> str | None:
+        """The SHA-256 of everything that went by, in hex, or None if not everything was seen;
+        costs time in proportion to the copy."""
+        if self.blind is not None:
+            return None
+        return (self._digest or hashlib.sha256(self._kept)).hexdigest()

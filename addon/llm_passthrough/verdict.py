@@ -16,7 +16,7 @@ from llm_passthrough.wire import ACCOUNT, Sealed, Stripped, sign
 _LOOK = 64 << 10
 # Where a client may have put his own credential, in the order in which it is looked for.
 _OWN = (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"query", b"subprotocol")
-_FORWARD_KEY = Key("client", "client", SecretStr(""))
+_NO_KEY = Key("client", "client", SecretStr(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,12 @@ def decide(
     hint = _hint(route, path, body)
     upstream, rule = route.upstream(path, stripped.value(b"authorization"), hint)
     key = _key(upstream, path, stripped, body, chance)
-    names = frozenset(name.lower() for name, _ in stripped.fields)
+    fields = (*stripped.fields, *upstream.extra_headers)
+    names = frozenset(name.lower() for name, _ in fields)
     ask = Ask(method, path, query, names, hint)
-    target = upstream.provider.locate(ask, key or _FORWARD_KEY, upstream.base_for(key))
+    target = upstream.provider.locate(ask, key or _NO_KEY, upstream.base_for(key))
     if key is None:
-        credential, secret = _own(upstream, stripped)
+        credential, secret = _own(stripped) if upstream.forward else (None, None)
     else:
         credential, secret = upstream.provider.sign(ask, key), key.secret
     label = f"[{upstream.provider.name}/{key.name if key else 'client'}]"
@@ -76,8 +77,8 @@ def _key(
     body: bytes | None,
     chance: random.Random,
 ) -> Key | None:
-    """A key of the ring, or None where the client's own credential is to be passed on."""
-    if upstream.forward:
+    """A key of the ring; None where the client's own credential goes on, or none at all."""
+    if upstream.forward or upstream.keyless:
         return None
     ring = upstream.ring
     model = None
@@ -88,7 +89,7 @@ def _key(
     return ring.pick(model, pinned.decode("latin-1") if pinned else None, chance)
 
 
-def _own(upstream: Upstream, stripped: Stripped) -> tuple[Credential | None, SecretStr | None]:
+def _own(stripped: Stripped) -> tuple[Credential | None, SecretStr | None]:
     """The client's own credential, once, and the account headers that go with it."""
     account = tuple((name, value) for name, value in stripped.taken if name in ACCOUNT)
     for name in _OWN:

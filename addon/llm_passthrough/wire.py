@@ -6,6 +6,7 @@ fields are raw (name, value) byte pairs; what no rule names keeps its order and 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -53,13 +54,12 @@ class Stripped:
 
     fields: Fields
     target: bytes
-    taken: tuple[tuple[bytes, bytes], ...]
+    taken: Fields
     control: dict[bytes, bytes]
 
     def value(self, name: bytes) -> str:
         """The first value taken under a header name, or an empty text."""
-        found = next((value for key, value in self.taken if key == name), b"")
-        return found.decode("latin-1")
+        return next((value for key, value in self.taken if key == name), b"").decode("latin-1")
 
     def texts(self, names: frozenset[bytes]) -> dict[str, str]:
         """Those of the kept headers that are named (in lower case), as texts."""
@@ -110,6 +110,8 @@ def clean_answer(fields: Fields, status: int, secret: SecretStr | None) -> Field
     have echoed it.
     """
     named = _nominated(fields)
+    whole = b"\n".join(value for _, value in fields)
+    echoed = [form for form in _spellings(secret) if form in whole] if secret else []
     kept: list[tuple[bytes, bytes]] = []
     for name, value in fields:
         key = _key(name)
@@ -120,7 +122,7 @@ def clean_answer(fields: Fields, status: int, secret: SecretStr | None) -> Field
             key in _ANSWER_DROPS
             or key.startswith(b"access-control-")
             or (_stays_here(key, named) and not (key == b"upgrade" and status == 101))
-            or (secret is not None and _holds(value, secret.get_secret_value()))
+            or any(spelling in value for spelling in echoed)
         )
         if not drop:
             kept.append((name, value))
@@ -158,8 +160,7 @@ class Sealed(http.Headers):
         if not self._unlocked or self._seal is None:
             return super().__bytes__()
         self._unlocked = False
-        opened = self._seal.opened(self.fields)
-        return b"".join(b"%s: %s\r\n" % field for field in opened)
+        return b"".join(b"%s: %s\r\n" % field for field in self._seal.opened(self.fields))
 
     def __copy__(self) -> http.Headers:
         return http.Headers(self.fields)
@@ -247,12 +248,10 @@ def _stays_here(key: bytes, named: frozenset[bytes]) -> bool:
     return key in _HOP or key in named or key.startswith(_HOP_PREFIXES)
 
 
-def _holds(value: bytes, key: str) -> bool:
-    """Whether a header's value holds a key in any spelling; none of them is shorter than it."""
-    if len(value) < len(key):
-        return False
-    spellings = forms(key) if len(key) >= SHORTEST else {key}
-    return any(form.encode() in value for form in spellings)
+@lru_cache(maxsize=64)
+def _spellings(secret: SecretStr) -> tuple[bytes, ...]:
+    key = secret.get_secret_value()
+    return tuple(form.encode() for form in (forms(key) if len(key) >= SHORTEST else {key}))
 
 
 def _nominated(fields: Fields) -> frozenset[bytes]:
@@ -287,9 +286,7 @@ def _subprotocols(
 
 def _without_credentials(target: bytes, taken: list[tuple[bytes, bytes]]) -> bytes:
     """The target without the query parameters that carry a key; the rest byte for byte."""
-    path, mark, query = target.partition(b"?")
-    if not mark:
-        return target
+    path, _, query = target.partition(b"?")
     kept = []
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")

@@ -3,6 +3,7 @@
 import typer
 
 from llm_passthrough import __version__
+from llm_passthrough.cli.logs import app as logs
 from llm_passthrough.cli.run import serve, web
 from llm_passthrough.cli.schema import schema
 
@@ -15,6 +16,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(web)
 app.command()(schema)
+app.add_typer(logs, name="logs")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,11 +1,15 @@
 """What all providers share: where a request goes (Target) and how it is signed (Credential)."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from llm_passthrough.errors import ErrorShape
 from llm_passthrough.keyring import Key
+
+# A name, or an address; what else a URL parser takes for a host, a resolver may read otherwise.
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,15 @@ class Base:
             port = parts.port
         except ValueError:
             raise ValueError("not a URL; write https://host/path") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        host = parts.hostname or ""
+        if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host) or port == 0:
             raise ValueError("not a URL; write https://host/path")
-        if parts.username or parts.password or parts.query or parts.fragment:
+        if "@" in parts.netloc or "?" in url or "#" in url:
             raise ValueError("a base URL has no user, query or fragment; write https://host/path")
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
             raise ValueError("a base URL is printable ASCII without spaces")
         port = port or (443 if parts.scheme == "https" else 80)
-        return cls(Origin(parts.scheme, parts.hostname, port), parts.path.rstrip("/").encode())
+        return cls(Origin(parts.scheme, host, port), parts.path.rstrip("/").encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ _VERSION = re.compile(
 )
 _UNVERSIONED = re.compile(rb"(?P<media>/(?:upload|download))?(?P<rest>/.*|)", re.S)
 _RESOURCE = re.compile(rb"/projects/(?P<project>[^/]+)/locations/(?P<region>[^/:]+)(?=[/:]|$)")
+_OWNER = re.compile(rb"/projects/(?P<project>[^/:]+)")
 _VERTEX_ROOTS = re.compile(rb"/(projects|publishers|reasoningEngines)(/|$)")
 _GEMINI_ROOTS = re.compile(
     rb"/(files|fileSearchStores|corpora|tunedModels|interactions|auth_tokens)([/:]|$)"
 )
 _REGION = re.compile(r"[a-z]+(-[a-z]+[0-9]+)?")
-_PROJECT = re.compile(rb"[A-Za-z0-9.:_-]+")
+_PROJECT = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:_-]*")
 _GLOBAL = Origin("https", "aiplatform.googleapis.com", 443)
 _MODEL_NAME = re.compile(r"(projects/[^/]+/locations/[^/]+/.+|publishers/.+)")
 
@@ -37,6 +38,16 @@ def by_path(path: bytes) -> tuple[str, str] | None:
     if _GEMINI_ROOTS.match(rest):
         return "gemini", "path"
     return None
+
+
+def is_region(text: str) -> bool:
+    """Whether a text may become part of a host name as a Vertex location."""
+    return _REGION.fullmatch(text) is not None
+
+
+def is_project(text: str) -> bool:
+    """Whether a text may be a Google Cloud project's id or number."""
+    return _PROJECT.fullmatch(text.encode()) is not None
 
 
 def names_vertex(model: object) -> bool:
@@ -84,7 +95,7 @@ def host(region: str) -> str:
 
     Raises Refusal (bad_region) before text that is no region becomes part of a host name.
     """
-    if not _REGION.fullmatch(region):
+    if not is_region(region):
         raise Refusal("bad_region", "the Vertex location is not valid; such as us-central1, global")
     if region == "global":
         return _GLOBAL.host
@@ -125,7 +136,7 @@ def _asked_region(ask: Ask) -> str | None:
     if match is None:
         return None
     region = match["region"].decode("latin-1")
-    if not _REGION.fullmatch(region):
+    if not is_region(region):
         raise Refusal("bad_region", "the Vertex location is not valid; such as us-central1, global")
     if not _PROJECT.fullmatch(match["project"]):
         raise Refusal("bad_target", "the Vertex project in the path is not valid")
@@ -134,12 +145,12 @@ def _asked_region(ask: Ask) -> str | None:
 
 def _project(ask: Ask, path: bytes, key: Key, asked: str | None) -> bytes:
     """The path with the key's project in it, where a project belongs."""
-    if match := _RESOURCE.search(path):
-        project = (key.project or match["project"].decode("latin-1")).encode()
+    media, version, rest = _split(path)
+    if match := _RESOURCE.search(path) or _OWNER.match(path, len(media + version)):
+        project = key.project.encode() if key.project else match["project"]
         return path[: match.start("project")] + project + path[match.end("project") :]
     if _is_express(key):
         return path
-    media, version, rest = _split(path)
     # The list of publishers' models belongs to nobody, so its path never names a project.
     if ask.method in ("GET", "HEAD") and rest.startswith(b"/publishers/"):
         return path

@@ -1,0 +1,42 @@
+"""Fixtures of the live tests: one provider and one gateway for a session."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live.harness import Authority, Gateway, Provider, config_for, names_addon, NAMES
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Provider]:
+    """The demo provider with a journal; it takes any credential."""
+    provider = Provider()
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture(scope="session")
+def gateway(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """`mitmdump -s addon/passthrough.py` in front of the provider."""
+    gateway = Gateway(tmp_path_factory.mktemp("gateway"), config_for(provider.url))
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def tls_provider(authority: Authority) -> Iterator[Provider]:
+    """The demo provider behind TLS, under the real providers' names."""
+    provider = Provider(ssl_context=authority.context)
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture
+def names(tmp_path: Path, tls_provider: Provider) -> Path:
+    """A script under which the real providers' names lead to the TLS provider."""
+    return names_addon(tmp_path, dict.fromkeys(NAMES, tls_provider.port))

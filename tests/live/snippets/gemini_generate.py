@@ -1,0 +1,16 @@
+"""Gemini through the gateway."""
+
+import os
+
+from google import genai
+from google.genai.types import HttpOptions
+
+gateway = os.environ.get("LLM_PASSTHROUGH_URL", "http://localhost:8080")
+
+client = genai.Client(
+    api_key="dummy-key",
+    http_options=HttpOptions(base_url=f"{gateway}/genai_passthrough"),
+)
+
+response = client.models.generate_content(model="gemini-2.5-flash", contents="Hello!")
+print(response.text)
