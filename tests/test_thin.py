@@ -38,7 +38,7 @@ def test_what_is_thinned_is_still_json_of_the_same_shape(
 
 def _same(short: object, whole: object) -> bool:
     if isinstance(whole, str):
-        return isinstance(short, str) and (short == whole or len(json.dumps(whole)) > 1000)
+        return isinstance(short, str) and (short == whole or len(json.dumps(whole)) > 250)
     if isinstance(whole, list):
         if not isinstance(short, list):
             return False

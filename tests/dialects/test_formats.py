@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 import pytest
-from llm_passthrough.dialects import reader
+from llm_passthrough.dialects import operation, reader
 from llm_passthrough.usage import Usage
 
 from .samples import (
@@ -381,3 +381,28 @@ def test_a_frame_too_long_is_passed_over_and_the_next_are_read() -> None:
         pieces = [body[i : i + size] for i in range(0, len(body), size)]
         got = read("/model/m/converse-stream", pieces, kind)
         assert (got.complete, got.unread) == (True, "1 messages were too long to be read")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/api/chat", "chat"),
+        ("/v2/chat", "chat"),
+        ("/api/generate", "completions"),
+        ("/v1/responses/compact", "responses"),
+        ("/api/embed", "embeddings"),
+        ("/v1/rerank", "rerank"),
+        ("/api/v1/images", "images"),
+        ("/v1/videos/generations", "videos"),
+        ("/v1/complete", "complete"),
+        ("/model/us.amazon.nova-v1%3A0/converse-stream", "converse"),
+        ("/model/meta.llama3/invoke-with-response-stream", "invoke"),
+        ("/model/m/count-tokens", "count_tokens"),
+        ("/v1/threads/t/runs/r", "assistants"),
+        ("/v1/vector_stores/vs/files", "vector_stores"),
+        ("/v1/fine_tuning/jobs", "fine_tuning"),
+        ("/v1/conversations/c/items", "conversations"),
+    ],
+)
+def test_compatible_services_have_operations_too(path: str, name: str) -> None:
+    assert operation(path) == name
