@@ -21,10 +21,11 @@ _MODEL_PATH = re.compile(rb"/(?:models|tunedModels|deployments)/([^/?]+)")
 # Vertex and Gemini write the method behind the model, after a colon; others may use a colon.
 _METHOD_AFTER_COLON = frozenset({"gemini", "vertex"})
 _LONGEST_MODEL = 256
-# How a form's part begins (RFC 7578 4.2), and how much of a body is searched for the one we want.
+# How a form's part begins (RFC 7578 4.2).
 _DISPOSITION = b"content-disposition:"
 _NAMED_MODEL = b'name="model"'
 _LONGEST_HEAD = 1024
+# As many are looked at, of a form or of a compressed body: one may be made to keep us busy.
 _MOST_PARTS = 64
 
 
@@ -125,7 +126,9 @@ def _members(make: Callable[[], _Decompressor], data: bytes, limit: int) -> byte
     follows the last one is no part of it."""
     decoder = make()
     out = decoder.decompress(data, limit)
-    while decoder.unused_data and len(out) < limit:
+    for _ in range(_MOST_PARTS):
+        if not decoder.unused_data or len(out) >= limit:
+            break
         data, decoder = decoder.unused_data, make()
         try:
             out += decoder.decompress(data, limit - len(out))

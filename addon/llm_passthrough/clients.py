@@ -71,7 +71,8 @@ class Door:
     def _same(self, origin: str, headers: Mapping[str, str]) -> bool:
         """Whether a page's origin is this gateway itself, port included."""
         try:
-            return bool(urlsplit(origin).netloc) and urlsplit(origin).netloc == headers.get("host")
+            parts = urlsplit(origin)
+            return self.is_ours(parts.hostname or "") and parts.netloc == headers.get("host")
         except ValueError:
             return False
 

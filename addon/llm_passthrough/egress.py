@@ -9,7 +9,7 @@ from mitmproxy.tls import TlsData
 
 from llm_passthrough.clients import is_loopback
 from llm_passthrough.exchange import Exchange
-from llm_passthrough.layer import abort
+from llm_passthrough.transport import let_finish, transport_of
 
 
 class Egress:
@@ -33,7 +33,9 @@ class Egress:
     def hang_up(self, flow: http.HTTPFlow) -> None:
         """End the upstream's side of a flow; mitmproxy then calls the `error` hook."""
         server = self._dialled.get(flow.client_conn.id) or flow.server_conn
-        abort(ctx.master.addons.get("proxyserver"), flow.client_conn, server)
+        io = transport_of(ctx.master.addons.get("proxyserver"), flow.client_conn, server)
+        if io is not None and io.handler is not None:
+            io.handler.cancel("deadline")
 
     # -- hooks ----------------------------------------------------------------------------------
 
@@ -60,6 +62,8 @@ class Egress:
 
     def server_connected(self, data: ServerConnectionHookData) -> None:
         """Connected; with TLS the handshake still belongs to it."""
+        proxyserver = ctx.master.addons.get("proxyserver")
+        let_finish(transport_of(proxyserver, data.client, data.server), data.server)
         if not data.server.tls:
             self._connected(data.client.id)
 

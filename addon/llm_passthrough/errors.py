@@ -21,6 +21,22 @@ class ConfigError(Exception):
         self.lines = lines
 
 
+class Findings:
+    """Collects what is wrong in a configuration, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.warnings: list[str] = []
+
+    def fault(self, place: str, text: str) -> None:
+        """Something that must be mended before the gateway starts."""
+        self.faults.append(f"{place}: {text}")
+
+    def warn(self, place: str, text: str) -> None:
+        """Something that had better be mended."""
+        self.warnings.append(f"{place}: {text}")
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """What a refusal means to the caller: its HTTP status, and whether trying again can help."""

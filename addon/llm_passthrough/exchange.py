@@ -110,7 +110,7 @@ class Exchange:
         """One WebSocket message went by."""
         tee = self.request_tee if from_client else self.answer_tee
         if tee is not None:
-            tee(message + b"\n")
+            tee(message)
 
     def wait_for(self, what: str, now: float) -> None:
         """Note what is awaited from the upstream since `now`: connect, first_byte or idle."""

@@ -1,9 +1,27 @@
 """What mitmproxy says when an upstream fails, made into a refusal that a person understands."""
 
 from llm_passthrough.errors import Refusal
+from llm_passthrough.record import Fault, Outcome
 
 _TLS = ("tls", "ssl", "certificate", "handshake")
 _LONGEST = 200
+
+
+BROKEN_OFF = Fault("upstream_abort", "the upstream broke the connection off", "upstream")
+_LEFT = Fault("client_abort", "the client went away without a close frame", "client")
+_ABNORMAL = 1006
+
+
+def of_websocket(
+    code: int | None, reason: str | None, by_client: bool
+) -> tuple[Outcome, Fault | None]:
+    """How a WebSocket ended, from its close code (RFC 6455 7.4) and the side that ended it."""
+    if code is None or code == _ABNORMAL:
+        return ("client_abort", _LEFT) if by_client else ("upstream_abort", BROKEN_OFF)
+    if not by_client and (code == 1002 or code == 1003 or 1007 <= code <= 1015 or code >= 3000):
+        text = f"closed with {code}" + (f": {_plain(reason)}" if reason else "")
+        return "upstream_error", Fault("websocket_close", text, "upstream")
+    return "ok", None
 
 
 def of_upstream(message: str, origin: str, waiting_for: str, timed_out: str | None) -> Refusal:

@@ -25,10 +25,11 @@ from llm_passthrough.egress import Egress
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange, lower, new_id
 from llm_passthrough.guard import guarded, quiet
-from llm_passthrough.layer import Refused, arrived_absolute, client_failed
+from llm_passthrough.layer import Refused, arrived_absolute, client_failed, ends_with_connection
 from llm_passthrough.record import Body, Fault, Outcome
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.tee import Tee
+from llm_passthrough.transport import was_reset
 from llm_passthrough.wire import DOOR_HEADERS, clean_answer, map_urls, strip, with_length
 
 _STREAMED_TYPES = ("text/event-stream", "application/x-ndjson", "audio/", "video/")
@@ -130,7 +131,10 @@ class Gateway:
         elif response.raw_content:
             exchange.answer_body = Body(response.raw_content, len(response.raw_content))
         answered: Outcome = "upstream_error" if response.status_code >= 400 else "ok"
-        self._finish(flow, exchange, "refused" if exchange.refused else answered)
+        fault = None
+        if ends_with_connection(response) and was_reset(flow.server_conn):
+            answered, fault = "upstream_abort", failures.BROKEN_OFF
+        self._finish(flow, exchange, "refused" if exchange.refused else answered, fault)
 
     @quiet
     def error(self, flow: http.HTTPFlow) -> None:
@@ -165,9 +169,12 @@ class Gateway:
     @quiet
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """Finish: the conversation is over."""
-        exchange = self.live.get(flow)
-        if exchange is not None:
-            self._finish(flow, exchange, "ok")
+        exchange, talk = self.live.get(flow), flow.websocket
+        if exchange is not None and talk is not None:
+            outcome, fault = failures.of_websocket(
+                talk.close_code, talk.close_reason, bool(talk.closed_by_client)
+            )
+            self._finish(flow, exchange, outcome, fault)
 
     # -- how it is done -----------------------------------------------------------------------
 

@@ -29,7 +29,6 @@ class Key:
     models: tuple[str, ...] = ("*",)
     blacklisted: tuple[str, ...] = ()
     bearer: bool = False
-    endpoint: str | None = None
     api_version: str | None = None
     project: str | None = None
     region: str | None = None
@@ -37,12 +36,17 @@ class Key:
     token: TokenSource | None = None
 
     def allows(self, model: str | None) -> bool:
-        """Whether this key may serve `model`; a request without a model may use any key."""
+        """Whether this key may serve `model`; a request without a model may use any key.
+
+        Some providers read names in any case, and `models/NAME` as NAME: what is forbidden is
+        forbidden in these spellings too.
+        """
         if model is None:
             return True
-        if any(fnmatchcase(model, pattern) for pattern in self.blacklisted):
+        name = model.rpartition("/")[2]
+        if _fits(model, self.blacklisted) or _fits(name, self.blacklisted):
             return False
-        return any(fnmatchcase(model, pattern) for pattern in self.models)
+        return _fits(model, self.models)
 
 
 @dataclass(slots=True)
@@ -166,6 +170,10 @@ class KeyRing:
         if pinned is not None and pinned not in {key.name for key in self.keys}:
             return f"{self.provider} has no key of the name in x-passthrough-key; keys: {names}"
         return f"no key of {self.provider} allows this model; see `models` of its keys ({names})"
+
+
+def _fits(model: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(model.lower(), pattern.lower()) for pattern in patterns)
 
 
 def _score(session: str, key: Key) -> float:

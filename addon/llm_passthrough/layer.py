@@ -15,7 +15,7 @@ replay). Ours differs in this:
 import time
 import weakref
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from mitmproxy import connection, http, version
 from mitmproxy.proxy import commands, events, layer
@@ -54,6 +54,12 @@ def arrived_absolute(request: http.Request) -> bool:
 def client_failed(flow: http.HTTPFlow) -> bool:
     """Whether it was the client's side of a flow that broke."""
     return flow in _CLIENT_FAILED
+
+
+def ends_with_connection(response: http.Response) -> bool:
+    """Whether only the end of the connection says where a body ends (RFC 9112 6.3)."""
+    headers = response.headers
+    return "content-length" not in headers and "transfer-encoding" not in headers
 
 
 class Refused(http.Response):
@@ -132,6 +138,7 @@ class GatewayStream(HttpStream):
         if not isinstance(headers, Sealed):
             yield from self._deny()
             return False
+        self._forget_failed_connections()
         if not (yield from super().make_server_connection()):
             return False
         # Nothing else runs between here and the writing of the head.
@@ -139,6 +146,14 @@ class GatewayStream(HttpStream):
             yield from self._deny()
             return False
         return True
+
+    def _forget_failed_connections(self) -> None:
+        """Dial again: mitmproxy would hand out the failure of a former request for ever."""
+        parent = self.context.layers[self.context.layers.index(self) - 1]
+        assert isinstance(parent, HttpLayer)
+        for known in list(parent.connections):
+            if isinstance(known, connection.Server) and known.error:
+                del parent.connections[known]
 
     def _deny(self) -> Commands[None]:
         error = ResponseProtocolError(self.stream_id, _NOT_CLEARED, ErrorCode.CONNECT_FAILED)
@@ -172,13 +187,19 @@ class GatewayStream(HttpStream):
                 self.client_state = self.state_drop_request_body
                 return
             if len(self.request_body_buf) + len(event.data) > self.request_buffer:
-                data = bytes(self.request_body_buf) + event.data
-                self.request_body_buf = ReceiveBuffer()
-                self.flow.request.stream = True
-                yield from self.start_request_stream()
-                yield from self.client_state(RequestData(self.stream_id, data))
+                yield from self._stream_from_here(event)
                 return
         yield from super().state_consume_request_body(event)
+
+    def _stream_from_here(self, event: RequestData) -> Commands[None]:
+        """Stream the request after all: first what was buffered, piece by piece and let go of."""
+        pieces = [*self.request_body_buf._chunks, event.data]
+        self.request_body_buf = ReceiveBuffer()
+        self.flow.request.stream = True
+        yield from self.start_request_stream()
+        pieces.reverse()
+        while pieces:
+            yield from self.client_state(RequestData(self.stream_id, pieces.pop()))
 
     def state_drop_request_body(self, event: events.Event) -> Commands[None]:
         """Read what is left of a body that nobody wants, so that the connection stays usable."""
@@ -236,11 +257,3 @@ def _make_stream(self: HttpLayer, stream_id: int) -> Commands[None]:
     stream = GatewayStream(self.context.fork(), stream_id)
     self.streams[stream_id] = stream
     yield from self.event_to_child(stream, events.Start())
-
-
-def abort(proxyserver: Any, client: connection.Client, server: connection.Server) -> None:
-    """End the upstream's side of a client's request: as if it had hung up just now."""
-    handler = proxyserver.connections.get(client.id)
-    transport = handler.transports.get(server) if handler else None
-    if transport is not None and transport.handler is not None:
-        transport.handler.cancel("deadline")

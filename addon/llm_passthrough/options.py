@@ -34,19 +34,39 @@ def unsafe(options: Any) -> list[str]:
     ]
     if any(mode.partition("@")[0] != "regular" for mode in options.mode):
         lines.append("mitmproxy option mode must be regular: routes are chosen by path")
+    lines.extend(
+        f"mitmproxy option mode must listen on loopback only: {mode.partition('@')[0]}@PORT"
+        for mode in options.mode
+        if not _is_local(_listen_host(mode))
+    )
     web_host = getattr(options, "web_host", "127.0.0.1")
-    if web_host != "localhost" and not is_loopback(web_host):
+    if not _is_local(web_host):
         lines.append("mitmproxy option web_host must be loopback: who sees mitmweb controls it")
     return lines
 
 
 def unforced(options: Any, updated: set[str]) -> list[str]:
     """A line for each option that we set and that somebody now sets to something else."""
-    return [
+    lines = [
         f"mitmproxy option {name} is set by the gateway and stays {_shown(value)}"
         for name, value in FORCED.items()
         if name in updated and getattr(options, name) != value
     ]
+    # At start an empty one means the configuration's; now it would mean all interfaces.
+    if "listen_host" in updated and not _is_local(options.listen_host):
+        lines.append("mitmproxy option listen_host must be loopback: whoever reaches it has keys")
+    return lines
+
+
+def _listen_host(mode: str) -> str:
+    """The address in a mode such as `regular@127.0.0.1:8080`; loopback where it has none."""
+    place = mode.partition("@")[2]
+    host = place.rpartition(":")[0]
+    return host.removeprefix("[").removesuffix("]") or "localhost"
+
+
+def _is_local(host: str) -> bool:
+    return host == "localhost" or is_loopback(host)
 
 
 def _shown(value: object) -> str:

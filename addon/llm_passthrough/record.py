@@ -1,21 +1,14 @@
 """The record: one line about one exchange. Its names are published and stable.
 
-`build` runs in the writer's thread: it decodes, redacts and shapes what the event loop only
-collected. Lengths are bytes as on the wire, times are milliseconds, unknown is null.
+Lengths are bytes as on the wire, times are milliseconds, unknown is null. recorder.py makes it.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
-
-from llm_passthrough.bodies import decoded, model_of, readable
-from llm_passthrough.dialects import operation
-from llm_passthrough.redact import Redactor
 
 SCHEMA: Literal["llm-passthrough.record/1"] = "llm-passthrough.record/1"
 
@@ -177,47 +170,6 @@ class Facts:
 
 
 _ADAPTER = TypeAdapter(Record)
-_STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
-_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-goog-request-id")
-
-
-def build(facts: Facts, redactor: Redactor) -> Record:
-    """The record of an exchange, with every secret replaced."""
-    redact = redactor.including(facts.secrets)
-    sent = _texts(facts.request_headers)
-    got = _texts(facts.response_headers)
-    full = facts.capture == "full"
-    return Record(
-        schema=SCHEMA,
-        id=facts.id,
-        time=_rfc3339(facts.started),
-        client=facts.client,
-        route=facts.route,
-        provider=facts.provider,
-        detected_by=facts.detected_by,
-        key=facts.key,
-        operation=operation(facts.path.decode("latin-1")) if facts.provider else None,
-        stream=_is_stream(facts, got),
-        request=RequestPart(
-            method=facts.method,
-            url=redact(facts.url or facts.client_path.decode("latin-1")),
-            client_path=redact(facts.client_path.decode("latin-1")),
-            headers=redact.pairs(sent) if full else None,
-            **_body(facts.request, sent, redact, facts.body_limit if full else 0),
-        ),
-        response=_response(facts, got, redact, full),
-        model=Model(requested=_model(facts, sent)),
-        response_id=None,
-        upstream_request_id=_first(got, _REQUEST_IDS) if facts.outcome != "refused" else None,
-        finish_reasons=[],
-        usage=None,
-        cost=None,
-        timing_ms=_timing(facts),
-        outcome=facts.outcome,
-        error=_fault(facts.fault, redact),
-        session={},
-        attempt=_integer(_first(sent, ("x-stainless-retry-count",))),
-    )
 
 
 def line(record: Record) -> bytes:
@@ -236,86 +188,3 @@ def schema() -> dict[str, Any]:
 def schema_text() -> str:
     """The JSON Schema as the file in the repository holds it."""
     return json.dumps(schema(), indent=2) + "\n"
-
-
-def _response(facts: Facts, headers: Pairs, redact: Redactor, full: bool) -> ResponsePart | None:
-    if facts.status is None:
-        return None
-    return ResponsePart(
-        status=facts.status,
-        headers=redact.pairs(headers) if full else None,
-        **_body(facts.response, headers, redact, facts.body_limit if full else 0),
-    )
-
-
-def _body(body: Body, headers: Pairs, redact: Redactor, limit: int) -> dict[str, Any]:
-    """The fields that requests and answers have in common; `limit` bytes are kept to read."""
-    digest = body.sha256 or (hashlib.sha256(body.copy).hexdigest() if body.size else None)
-    kept = body.copy[:limit]
-    about = {
-        "body": None,
-        "encoding": None,
-        "bytes": body.size,
-        "sha256": digest,
-        "truncated": body.size > len(kept),
-    }
-    if not kept:
-        return about
-    content, cut = decoded(kept, _first(headers, ("content-encoding",)), limit)
-    text, encoding = readable(content)
-    if encoding == "utf-8":
-        text = redact(text)
-    return about | {"body": text, "encoding": encoding, "truncated": about["truncated"] or cut}
-
-
-def _is_stream(facts: Facts, headers: Pairs) -> bool | None:
-    if facts.status is None:
-        return None
-    kind = (_first(headers, ("content-type",)) or "").lower()
-    # Gemini streams a JSON array, which only the path tells from a plain answer.
-    return (
-        kind.startswith(_STREAM_TYPES)
-        or b":streamGenerateContent" in facts.path
-        or (facts.status == 101)
-    )
-
-
-def _model(facts: Facts, sent: Pairs) -> str | None:
-    if facts.capture == "none":
-        return None
-    return model_of(
-        facts.path, _first(sent, ("content-type",)) or "", facts.request.copy, facts.provider
-    )
-
-
-def _timing(facts: Facts) -> Timing:
-    return Timing(
-        total=_ms(facts.total),
-        first_byte=None if facts.first_byte is None else _ms(facts.first_byte),
-        gateway=_ms(facts.gateway),
-    )
-
-
-def _fault(fault: Fault | None, redact: Redactor) -> Fault | None:
-    return fault and Fault(fault.type, redact(fault.message), fault.origin)
-
-
-def _texts(fields: Iterable[tuple[bytes, bytes]]) -> Pairs:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
-
-
-def _first(pairs: Pairs, names: tuple[str, ...]) -> str | None:
-    return next((value for want in names for name, value in pairs if name.lower() == want), None)
-
-
-def _integer(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 6 else None
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
-
-
-def _rfc3339(epoch: float) -> str:
-    moment = datetime.fromtimestamp(epoch, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -80,7 +80,8 @@ def decide(question: Question, chance: random.Random, now: float = 0.0) -> Verdi
     if not (upstream.forward or upstream.keyless):
         held = session(stripped.fields)
         key = upstream.ring.pick(model, question.pinned, chance, now, held)
-    names = frozenset(name.lower() for name, _ in stripped.fields)
+    fields = (*stripped.fields, *upstream.extra_headers)
+    names = frozenset(name.lower() for name, _ in fields)
     ask = Ask(question.method, path, question.query, names, hint)
     target = upstream.provider.locate(ask, key or _NO_KEY, upstream.base_for(key))
     if key is None:

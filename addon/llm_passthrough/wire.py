@@ -6,6 +6,7 @@ fields are raw (name, value) byte pairs; what no rule names keeps its order and 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -113,6 +114,8 @@ def clean_answer(fields: Fields, status: int, secret: SecretStr | None) -> Field
     have echoed it.
     """
     named = _nominated(fields)
+    whole = b"\n".join(value for _, value in fields)
+    echoed = [form for form in _spellings(secret) if form in whole] if secret else []
     kept: list[tuple[bytes, bytes]] = []
     for name, value in fields:
         key = _key(name)
@@ -123,7 +126,7 @@ def clean_answer(fields: Fields, status: int, secret: SecretStr | None) -> Field
             key in _ANSWER_DROPS
             or key.startswith(b"access-control-")
             or (_stays_here(key, named) and not (key == b"upgrade" and status == 101))
-            or (secret is not None and _holds(value, secret.get_secret_value()))
+            or any(spelling in value for spelling in echoed)
         )
         if not drop:
             kept.append((name, value))
@@ -273,12 +276,10 @@ def _stays_here(key: bytes, named: frozenset[bytes]) -> bool:
     return key in _HOP or key in named or key.startswith(_HOP_PREFIXES)
 
 
-def _holds(value: bytes, key: str) -> bool:
-    """Whether a header's value holds a key in any spelling; none of them is shorter than it."""
-    if len(value) < len(key):
-        return False
-    spellings = forms(key) if len(key) >= SHORTEST else {key}
-    return any(form.encode() in value for form in spellings)
+@lru_cache(maxsize=64)
+def _spellings(secret: SecretStr) -> tuple[bytes, ...]:
+    key = secret.get_secret_value()
+    return tuple(form.encode() for form in (forms(key) if len(key) >= SHORTEST else {key}))
 
 
 def _nominated(fields: Fields) -> frozenset[bytes]:
@@ -313,9 +314,7 @@ def _subprotocols(
 
 def _without_credentials(target: bytes, taken: list[tuple[bytes, bytes]]) -> bytes:
     """The target without the query parameters that carry a key; the rest byte for byte."""
-    path, mark, query = target.partition(b"?")
-    if not mark:
-        return target
+    path, _, query = target.partition(b"?")
     kept = []
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")

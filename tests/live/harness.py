@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import http.client
 import json
 import os
 import re
@@ -28,7 +29,10 @@ from llm_passthrough.demo import DemoProvider
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "addon" / "passthrough.py"
 BIN = Path(sys.executable).parent
-KEYS = {name: f"sk-{name}-REAL-KEY-0123456789" for name in ("openai", "anthropic", "azure", "gemini", "vertex")}
+KEYS = {
+    name: f"sk-{name}-REAL-KEY-0123456789"
+    for name in ("openai", "anthropic", "azure", "gemini", "vertex")
+}
 TOKEN = "ya29.REAL-OAUTH-TOKEN-0123456789"
 CLIENT_KEY = "sk-CLIENT-CANARY-9876543210"
 NAMES = (
@@ -113,7 +117,11 @@ class Gateway:
         self.records_path = folder / "log" / "records.jsonl"
         self.log_path = folder / "output.log"
         command = self._command(program, config, args)
-        clean = {k: v for k, v in os.environ.items() if not re.search(r"API_KEY|GOOGLE|AZURE|PROXY", k, re.I)}
+        clean = {
+            k: v
+            for k, v in os.environ.items()
+            if not re.search(r"API_KEY|GOOGLE|AZURE|PROXY", k, re.I)
+        }
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -126,14 +134,23 @@ class Gateway:
         if wait:
             self.wait_ready()
 
-    def _command(self, program: str, config: dict[str, Any] | None, args: tuple[str, ...]) -> list[str]:
+    def _command(
+        self, program: str, config: dict[str, Any] | None, args: tuple[str, ...]
+    ) -> list[str]:
         file = self.folder / "gateway.yaml"
         options: list[str] = []
         if config is not None:
             config.setdefault("log", {}).setdefault("path", str(self.records_path))
             file.write_text(json.dumps(config))  # JSON is YAML
         if program in ("mitmdump", "mitmweb"):
-            options = ["-s", str(SCRIPT), "--listen-port", str(self.port), "--set", f"confdir={self.folder}/mitm"]
+            options = [
+                "-s",
+                str(SCRIPT),
+                "--listen-port",
+                str(self.port),
+                "--set",
+                f"confdir={self.folder}/mitm",
+            ]
             if config is not None:
                 options += ["--set", f"passthrough_config={file}"]
             if program == "mitmweb":
@@ -159,9 +176,15 @@ class Gateway:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if self.process.poll() is not None:
-                raise AssertionError(f"the gateway ended ({self.process.returncode}):\n{self.output}")
+                raise AssertionError(
+                    f"the gateway ended ({self.process.returncode}):\n{self.output}"
+                )
             with contextlib.suppress(OSError):
-                answer = raw(self.port, b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 2)
+                answer = raw(
+                    self.port,
+                    b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                    2,
+                )
                 if answer.startswith(b"HTTP/1.1 "):
                     return
             time.sleep(0.05)
@@ -171,9 +194,13 @@ class Gateway:
         """The records so far; waits until there are at least `count`."""
         end = time.monotonic() + timeout
         while True:
-            lines = self.records_path.read_bytes().splitlines() if self.records_path.exists() else []
+            lines = (
+                self.records_path.read_bytes().splitlines() if self.records_path.exists() else []
+            )
             if len(lines) >= count or time.monotonic() > end:
-                assert len(lines) >= count, f"{len(lines)} records instead of {count}:\n{self.output}"
+                assert len(lines) >= count, (
+                    f"{len(lines)} records instead of {count}:\n{self.output}"
+                )
                 return [json.loads(line) for line in lines]
             time.sleep(0.02)
 
@@ -221,7 +248,12 @@ def request(
     host: str = "localhost",
 ) -> bytes:
     """A whole HTTP/1.1 request that asks for the connection to be closed."""
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *headers, "Content-Type: application/json"]
+    lines = [
+        f"{method} {target} HTTP/1.1",
+        f"Host: {host}",
+        *headers,
+        "Content-Type: application/json",
+    ]
     lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
 
@@ -256,7 +288,9 @@ class Authority:
         )
         file = self._folder / f"server-{key.public_key().public_numbers().x:x}"[:40]
         private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
         file.write_bytes(self._pem(builder.sign(self._key, hashes.SHA256())) + private)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -478,3 +512,48 @@ SIGNED = {
     "vertex": ("x-goog-api-key", KEYS["vertex"]),
 }
 """What each provider of `config_for` gets as its one credential."""
+
+
+class Web:
+    """What a person with the password can do in mitmweb."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.port = gateway.web_port
+
+    def call(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
+        """One request of its API: status and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {
+            "Authorization": "Bearer letmein",
+            "Cookie": "_mitmproxy_xsrf=abcd",
+            "X-XSRFToken": "abcd",
+        }
+        if document is None or isinstance(document, bytes):
+            connection.request(method, path, document, headers)
+        else:
+            headers["Content-Type"] = "application/json"
+            connection.request(method, path, json.dumps(document), headers)
+        answer = connection.getresponse()
+        found = answer.status, answer.read()
+        connection.close()
+        return found
+
+    def get(self, path: str) -> bytes:
+        """The body of a page that is there."""
+        status, body = self.call("GET", path)
+        assert status == 200, body
+        return body
+
+    def flows(self) -> list[dict[str, Any]]:
+        """The flows as mitmweb lists them."""
+        return list(json.loads(self.get("/flows")))
+
+    def set(self, **options: object) -> int:
+        """Set options of mitmproxy; the status."""
+        return self.call("PUT", "/options", options)[0]
+
+    def command(self, name: str, *arguments: str) -> bytes:
+        """Run a command of mitmproxy."""
+        status, body = self.call("POST", f"/commands/{name}", {"arguments": arguments})
+        assert status == 200, body
+        return body

@@ -8,31 +8,57 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
 from live.harness import ROOT, SIGNED, Gateway, Provider, clean_environment, credentials
 
 FOLDER = Path(os.environ.get("LLM_PASSTHROUGH_OLD_SDKS") or ROOT / ".venv" / "old-sdks")
-SNIPPETS = Path(__file__).parent / "snippets"
 
 pytestmark = pytest.mark.skipif(
-    not (FOLDER / "openai").is_dir(), reason=f"no older SDKs in {FOLDER}; scripts/test installs them"
+    not (FOLDER / "openai").is_dir(),
+    reason=f"no older SDKs in {FOLDER}; scripts/test installs them",
 )
 
 
-def run(*arguments: str, **env: str) -> str:
-    """The output of Python with the older SDKs before all others."""
-    environment = clean_environment() | {"PYTHONPATH": str(FOLDER), "PYTHONWARNINGS": "ignore"}
+# One process for all: to load the SDKs takes longer than to use them.
+SCRIPT = """
+import runpy, sys
+for snippet in sys.argv[1:]:
+    runpy.run_path(snippet)
+"""
+SNIPPETS = ["openai_chat", "anthropic_messages", "azure_chat", "gemini_generate", "vertex_generate"]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of one snippet."""
+
+    said: str
+    seen: Any
+    record: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def ran(provider: Provider, gateway: Gateway) -> dict[str, Ran]:
+    """All snippets, run by a Python that finds the older SDKs before all others."""
+    before, told = len(provider.seen), len(gateway.records())
+    env = {"PYTHONPATH": str(FOLDER), "LLM_PASSTHROUGH_URL": gateway.url}
     done = subprocess.run(
-        [sys.executable, *arguments],
-        env=environment | env,
+        [sys.executable, "-W", "ignore", "-c", SCRIPT]
+        + [str(Path(__file__).parent / "snippets" / f"{snippet}.py") for snippet in SNIPPETS],
+        env=clean_environment() | env,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    records = gateway.records(told + len(SNIPPETS))[told:]
+    parts = zip(done.stdout.splitlines(), provider.seen[before:], records, strict=True)
+    return {snippet: Ran(*part) for snippet, part in zip(SNIPPETS, parts, strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -86,8 +112,7 @@ def run(*arguments: str, **env: str) -> str:
     ],
 )
 def test_a_snippet_works_with_the_older_sdk_too(
-    provider: Provider,
-    gateway: Gateway,
+    ran: dict[str, Ran],
     snippet: str,
     name: str,
     target: str,
@@ -95,15 +120,12 @@ def test_a_snippet_works_with_the_older_sdk_too(
     model: str,
     sent: str,
 ) -> None:
-    before, told = len(provider.seen), len(gateway.records())
-    said = run(str(SNIPPETS / f"{snippet}.py"), LLM_PASSTHROUGH_URL=gateway.url)
-    assert "You said: Hello!" in said
-    (seen,) = provider.seen[before:]
+    seen, record = ran[snippet].seen, ran[snippet].record
+    assert "You said: Hello!" in ran[snippet].said
     assert seen.target == target
     assert sent.encode() in seen.head
     assert credentials(seen.headers) == [SIGNED[name]]
     assert b"dummy-key" not in seen.head + seen.body
-    (record,) = gateway.records(told + 1)[told:]
     assert record["provider"] == name
     assert record["key"] == f"{name}-main"
     assert record["operation"] == operation

@@ -874,6 +874,10 @@ BROWSERS = [
     ),
     pytest.param(Case(ask(CHAT, "Referer: https://evil.test/x"), (403,)), id="E02-referer"),
     pytest.param(Case(ask(CHAT, "Sec-Fetch-Site: same-site"), (403,)), id="E01-same-site"),
+    pytest.param(
+        Case(ask("http://{GW}" + CHAT, "Origin: http://evil.test", host="evil.test"), (403, 421)),
+        id="E02-absolute-form-with-the-pages-own-host",
+    ),
     *(
         pytest.param(
             Case(ask(CHAT, origin, "Access-Control-Request-Method: POST",

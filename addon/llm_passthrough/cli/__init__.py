@@ -5,6 +5,7 @@ import typer
 from llm_passthrough import __version__
 from llm_passthrough.cli.check import check
 from llm_passthrough.cli.explain import explain
+from llm_passthrough.cli.logs import app as logs
 from llm_passthrough.cli.run import serve, web
 from llm_passthrough.cli.schema import schema
 
@@ -19,6 +20,7 @@ app.command()(web)
 app.command()(check)
 app.command()(explain)
 app.command()(schema)
+app.add_typer(logs, name="logs")
 
 
 @app.callback(invoke_without_command=True)

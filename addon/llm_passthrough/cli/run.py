@@ -20,7 +20,7 @@ ConfigFile = Annotated[
 ]
 Port = Annotated[int | None, typer.Option(help="The gateway's port (default 8080).")]
 WebPort = Annotated[int | None, typer.Option(help="mitmweb's port (default 8081).")]
-Host = Annotated[str, typer.Option(help="The address to listen on: loopback.")]
+Host = Annotated[str | None, typer.Option(help="The address to listen on (default 127.0.0.1).")]
 Demo = Annotated[bool, typer.Option("--demo", help="Use the built-in demo provider; no keys.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="An option of mitmproxy, NAME=VALUE.")]
 Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open a browser on mitmweb.")]
@@ -29,7 +29,7 @@ Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open a browser 
 def serve(
     config: ConfigFile = None,
     port: Port = None,
-    host: Host = "127.0.0.1",
+    host: Host = None,
     demo: Demo = False,
     set_: Set = None,
 ) -> None:
@@ -46,7 +46,7 @@ def web(
     config: ConfigFile = None,
     port: Port = None,
     web_port: WebPort = None,
-    host: Host = "127.0.0.1",
+    host: Host = None,
     demo: Demo = False,
     browser: Browser = False,
     set_: Set = None,
@@ -59,8 +59,12 @@ def web(
     _run(WebMaster, options, set_ or [], late, logging.INFO)
 
 
-def _options(config: Path | None, port: int | None, host: str, demo: bool) -> dict[str, object]:
-    options: dict[str, object] = {"listen_host": host, "passthrough_demo": demo}
+def _options(
+    config: Path | None, port: int | None, host: str | None, demo: bool
+) -> dict[str, object]:
+    options: dict[str, object] = {"passthrough_demo": demo}
+    if host is not None:
+        options["listen_host"] = host
     if config is not None:
         options["passthrough_config"] = str(config)
     if port is not None:

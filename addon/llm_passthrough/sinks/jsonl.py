@@ -6,6 +6,7 @@ write, or a full disk) is ended with a line break, so that it never spoils the n
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from llm_passthrough.errors import ConfigError
 from llm_passthrough.record import Record
 
+_LOG = logging.getLogger(__name__)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -40,8 +42,9 @@ class Jsonl:
         self._clock = clock
         self._fd = -1
         self._lock = -1
+        self._stuck = False
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(path.parent)
             self._lock = self._locked()
             self._open()
         except OSError as error:
@@ -54,10 +57,18 @@ class Jsonl:
         end = os.fstat(self._fd).st_size
         if end and (end + len(line) > self._rotate_bytes or self._old()):
             self._rotate()
-            end = 0
+        try:
+            self._append(line)
+        except OSError:
+            # The next record opens the file anew, which ends what may have been left torn.
+            os.close(self._fd)
+            self._fd = -1
+            raise
+
+    def _append(self, line: bytes) -> None:
         written = os.write(self._fd, line)
         if written != len(line):
-            os.ftruncate(self._fd, end)
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
@@ -69,13 +80,16 @@ class Jsonl:
 
     def _open(self) -> None:
         fd = os.open(self._path, _FLAGS, 0o600)
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            os.fchmod(fd, 0o600)
+            if status.st_size and os.pread(fd, 1, status.st_size - 1) != b"\n":
+                os.write(fd, b"\n")
+        except OSError:
             os.close(fd)
-            raise OSError(errno.EINVAL, "not a regular file")
-        os.fchmod(fd, 0o600)
-        if status.st_size and os.pread(fd, 1, status.st_size - 1) != b"\n":
-            os.write(fd, b"\n")
+            raise
         self._fd = fd
         self._born = status.st_mtime if status.st_size else self._clock()
 
@@ -85,9 +99,7 @@ class Jsonl:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(fd)
-            raise OSError(
-                errno.EWOULDBLOCK, "another gateway writes here; give this one its own log.path"
-            ) from None
+            raise
         return fd
 
     def _follow(self) -> None:
@@ -101,18 +113,25 @@ class Jsonl:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(self._path.parent)
             self._open()
 
     def _old(self) -> bool:
         return self._clock() - self._born >= self._rotate_seconds
 
     def _rotate(self) -> None:
+        """Begin a new file; where that cannot be, the old one grows on: no record is lost."""
+        try:
+            self._path.rename(self._free_name())
+        except OSError as error:
+            if not self._stuck:
+                _LOG.error("%s: cannot be rotated: %s", self._path, error.strerror)
+            self._stuck = True
+            return
+        self._stuck = False
         os.close(self._fd)
         self._fd = -1
-        self._path.rename(self._free_name())
         self._open()
-        self._born = self._clock()
 
     def _free_name(self) -> Path:
         """`records-<time>.jsonl`, with a number behind it where that is taken."""
@@ -125,7 +144,16 @@ class Jsonl:
         return name
 
 
+def _make(folder: Path) -> None:
+    """A folder and those above it that are not there yet, each for this user alone."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _why(error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "is a symbolic link; name the file itself"
+    if error.errno == errno.EWOULDBLOCK:
+        return "another gateway writes here; give this one its own log.path"
     return f"{error.strerror}; name a file in a folder that you can write to"

@@ -3,15 +3,19 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from llm_passthrough.record import Facts, Record, build, line
+from llm_passthrough.record import Facts, Record, line
+from llm_passthrough.recorder import build
 from llm_passthrough.redact import Redactor
 
 _LOG = logging.getLogger(__name__)
+# Seconds between two lines about the same trouble.
+_SILENCE = 10.0
 
 
 class Sink(Protocol):
@@ -29,7 +33,11 @@ class Sink(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the records so far; `fault` is the last failure of a durable sink."""
+    """What became of the records so far; `fault` is why the last one is in no durable sink.
+
+    `written` counts records that every durable sink took, `failed` those that one did not,
+    `dropped` those that found the queue full.
+    """
 
     written: int = 0
     dropped: int = 0
@@ -43,15 +51,31 @@ class Tally:
 
 
 class Writer:
-    """Takes Facts from the event loop without ever waiting, and writes them from its thread."""
+    """Takes Facts from the event loop without ever waiting, and writes them from its thread.
 
-    def __init__(self, sinks: Sequence[Sink], redactor: Redactor, capacity: int) -> None:
+    The queue is bounded by `capacity` (records) and by `memory` (bytes of bodies).
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        redactor: Redactor,
+        capacity: int,
+        memory: int = 256 << 20,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._sinks = tuple(sinks)
         self._redactor = redactor
         self._capacity = capacity
+        self._memory = memory
+        self._clock = clock
         self._queue: queue.SimpleQueue[Facts | None] = queue.SimpleQueue()
+        # Each is changed by one thread only: the first by that of `put`, the second by ours.
+        self._bytes_in = 0
+        self._bytes_out = 0
         self._thread = threading.Thread(target=self._run, name="record writer", daemon=True)
         self._closed = False
+        self._told: dict[str, float] = {}
         self.tally = Tally()
 
     def start(self) -> None:
@@ -60,10 +84,14 @@ class Writer:
 
     def put(self, facts: Facts) -> None:
         """Hand over an exchange; never blocks. Beyond the capacity it is dropped and counted."""
-        if self._closed or self._queue.qsize() >= self._capacity:
+        size = _size(facts)
+        full = self._queue.qsize() >= self._capacity
+        full |= self._bytes_in - self._bytes_out + size > self._memory
+        if self._closed or full:
             self.tally.dropped += 1
             self._fail(f"{self.tally.dropped} records dropped: the queue is full")
             return
+        self._bytes_in += size
         self._queue.put(facts)
 
     def close(self, timeout: float = 5.0) -> bool:
@@ -71,9 +99,10 @@ class Writer:
         if self._closed:
             return True
         self._closed = True
-        self._queue.put(None)
         if self._thread.is_alive():
+            self._queue.put(None)
             self._thread.join(timeout)
+        # What ends the queue is counted too: it stands for the record that is being written.
         lost = self._queue.qsize()
         if lost:
             _LOG.error("%d records were not written before the end", lost)
@@ -82,6 +111,7 @@ class Writer:
     def _run(self) -> None:
         while (facts := self._queue.get()) is not None:
             self._record(facts)
+            self._bytes_out += _size(facts)
         for sink in self._sinks:
             self._safely(sink.name, sink.close)
 
@@ -93,25 +123,39 @@ class Writer:
             self.tally.failed += 1
             self._fail(f"a record could not be built ({type(error).__name__})")
             return
+        faults: list[str] = []
         for sink in self._sinks:
-            if self._safely(sink.name, partial(sink.write, record, text)) and sink.durable:
-                self.tally.written += 1
-                self.tally.fault = None
+            fault = self._safely(sink.name, partial(sink.write, record, text))
+            if fault is not None and sink.durable:
+                faults.append(fault)
+        if faults:
+            self.tally.failed += 1
+            self._fail("; ".join(faults))
+        else:
+            self.tally.written += 1
+            self.tally.fault = None
 
-    def _safely(self, name: str, action: Callable[[], None]) -> bool:
+    def _safely(self, name: str, action: Callable[[], None]) -> str | None:
+        """Let a sink do something; what went wrong, if it did."""
         try:
             action()
-        except OSError as error:
-            self.tally.failed += 1
-            self._fail(f"{name}: {error.strerror or type(error).__name__}")
-            return False
         except Exception as error:  # noqa: BLE001 - a sink is a guest: its fault is told
-            self.tally.failed += 1
-            self._fail(f"{name}: {type(error).__name__}")
-            return False
-        return True
+            fault = f"{name}: {getattr(error, 'strerror', None) or type(error).__name__}"
+            self._say(name, fault)
+            return fault
+        return None
 
     def _fail(self, fault: str) -> None:
-        if self.tally.fault is None:
-            _LOG.error("records are not being written: %s", fault)
         self.tally.fault = fault
+        self._say("records", f"records are not being written: {fault}")
+
+    def _say(self, about: str, text: str) -> None:
+        """Loud, but not once a record: that would fill the next disk."""
+        now = self._clock()
+        if now - self._told.get(about, -_SILENCE) >= _SILENCE:
+            self._told[about] = now
+            _LOG.error("%s", text)
+
+
+def _size(facts: Facts) -> int:
+    return len(facts.request.copy) + len(facts.response.copy)

@@ -9,15 +9,25 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from llm_passthrough.tokens.discreet import told
+
 _LOG = logging.getLogger(__name__)
 EARLY = 300.0
-"""Seconds before its end at which a token is renewed while it is still used."""
+"""Seconds before its end at which a token is renewed while it is still used; a quarter of what
+it has left where that is shorter, as some endpoints hand out the rest of an older token."""
 LAST = 10.0
 """Seconds before its end from which a token is not used any more: it could expire on its way."""
+AGAIN = 30.0
+"""Seconds after a failed renewal until the next try, while the old token still serves."""
+ANEW = 60.0
+"""Seconds after a dropped token in which a refusal of the new one is not the token's fault."""
 
 
 class TokenError(Exception):
-    """No token: the text names the kind of failure only, an endpoint's answer may hold secrets."""
+    """No token: the text names the kind of failure only, an endpoint's answer may hold secrets.
+
+    `late` says that there is no answer yet; the fetch goes on.
+    """
 
     def __init__(self, reason: str, late: bool = False) -> None:
         super().__init__(reason)
@@ -56,15 +66,20 @@ class TokenSource:
         self._clock = clock
         self._deadline = deadline
         self._token: Token | None = None
+        self._renew_at = 0.0
+        self._dropped_at: float | None = None
         self._pending: asyncio.Future[Token] | None = None
 
     async def get(self) -> SecretStr:
-        """A token that is valid for at least LAST seconds. Raises TokenError."""
-        left = self._token.expires_at - self._clock() if self._token else 0.0
-        if self._token is not None and left > LAST:
-            if left < EARLY:
+        """A token that is valid for LAST seconds or more, or one just fetched. Raises TokenError.
+
+        The same token is the same object, which `drop` wants back.
+        """
+        held, now = self._token, self._clock()
+        if held is not None and now < held.expires_at - LAST:
+            if now >= self._renew_at:
                 self._refresh()
-            return self._token.value
+            return held.value
         pending = self._refresh()
         try:
             token = await asyncio.wait_for(asyncio.shield(pending), self._deadline)
@@ -73,45 +88,62 @@ class TokenSource:
         return token.value
 
     def drop(self, value: SecretStr | None) -> bool:
-        """Forget this token, which the provider does not take; whether it was the present one."""
-        if self._token is None or value is not self._token.value:
+        """Forget this token, which the provider does not take; whether another try has a chance.
+
+        It has none where this token was fetched in place of one that was refused just before:
+        then it is not the token that is refused but what it stands for.
+        """
+        if value is None:
             return False
-        self._token = None
+        if self._token is None or value is not self._token.value:
+            return True
+        now = self._clock()
+        if self._dropped_at is not None and 0 <= now - self._dropped_at < ANEW:
+            return False
+        self._token, self._dropped_at = None, now
         return True
 
     def _refresh(self) -> asyncio.Future[Token]:
         """The fetch under way, or a new one."""
-        if self._pending is None:
-            loop = asyncio.get_running_loop()
-            self._pending = loop.create_future()
-            self._pending.add_done_callback(self._fetched)
-            # A daemon: an endpoint that never answers must not hold up the end of the process.
-            args = (loop, self._pending)
-            threading.Thread(target=self._run, args=args, name=self.label, daemon=True).start()
-        return self._pending
+        loop = asyncio.get_running_loop()
+        if self._pending is not None and self._pending.get_loop() is loop:
+            return self._pending
+        self._pending = pending = loop.create_future()
+        pending.add_done_callback(self._fetched)
+        # A daemon: an endpoint that never answers must not hold up the end of the process.
+        thread = threading.Thread(
+            target=self._run, args=(loop, pending), name=self.label, daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            _settle(pending, TokenError("no thread can be started"))
+        return pending
 
     def _run(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Token]) -> None:
         try:
-            token = self._fetch()
+            outcome: Token | TokenError = self._fetch()
         except TokenError as error:
-            outcome: Token | TokenError = error
-        except Exception as error:  # noqa: BLE001 - libraries raise what they like, with bodies in it
-            outcome = TokenError(type(error).__name__)
-        else:
-            outcome = token
+            outcome = TokenError(error.reason, error.late)
+        except BaseException as error:  # noqa: BLE001 - libraries raise what they like, with bodies
+            # in it; one that were let through would leave everybody waiting.
+            outcome = TokenError(told(error))
         try:
             loop.call_soon_threadsafe(_settle, future, outcome)
         except RuntimeError:
-            _LOG.debug("the loop ended before a token came")
+            _LOG.debug("%s: the loop ended before a token came", self.label)
 
     def _fetched(self, future: asyncio.Future[Token]) -> None:
-        self._pending = None
+        if self._pending is future:
+            self._pending = None
         if future.cancelled():
             return
-        error = future.exception()
+        now, error = self._clock(), future.exception()
         if error is None:
-            self._token = future.result()
+            self._token = token = future.result()
+            self._renew_at = token.expires_at - min(EARLY, (token.expires_at - now) / 4)
         else:
+            self._renew_at = now + AGAIN
             _LOG.warning("%s: no token: %s", self.label, error)
 
 

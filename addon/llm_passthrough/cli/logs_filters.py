@@ -1,0 +1,172 @@
+"""The filters that `logs` subcommands share: the span of time, and what a record must be like."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+import typer
+
+from llm_passthrough.columns import Row
+from llm_passthrough.conversation import turns
+from llm_passthrough.ledger import Entry, Span
+
+_DATES = "2h, 3d, an ISO date or time, today, yesterday"
+Since = Annotated[str | None, typer.Option(help=f"Only calls from then on: {_DATES}.")]
+Until = Annotated[str | None, typer.Option(help="Only calls until then; a day is included.")]
+Provider = Annotated[str | None, typer.Option(help="Only this provider.")]
+Model = Annotated[str | None, typer.Option(help="Only models with this in their name, or a glob.")]
+Client = Annotated[str | None, typer.Option(help="Only this client.")]
+Status = Annotated[str | None, typer.Option(help="Only these statuses: 429, 5xx, 400,404.")]
+Outcome = Annotated[
+    str | None, typer.Option(help="Only these outcomes: ok, timeout, ... or failed (all but ok).")
+]
+Grep = Annotated[str | None, typer.Option(help="Only calls that hold this text, in any case.")]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_AGO = re.compile(r"([0-9]{1,9})\s*([smhdw])", re.I)
+_STATUS = re.compile(r"[1-5](xx|[0-9]{2})", re.I)
+_OUTCOMES = (
+    "ok",
+    "refused",
+    "upstream_error",
+    "client_abort",
+    "upstream_abort",
+    "timeout",
+    "error",
+)
+
+
+def span(since: str | None, until: str | None, now: datetime) -> Span:
+    """The span that two options name; `now` is local time with its offset."""
+    bounds = {}
+    for name, text, is_end in (("since", since, False), ("until", until, True)):
+        if text is not None:
+            try:
+                bounds[name] = moment(text, now, is_end=is_end)
+            except (ValueError, OverflowError):
+                raise typer.BadParameter(
+                    f"must be one of: {_DATES}", param_hint=f"--{name}"
+                ) from None
+    return Span(**bounds)
+
+
+def moment(text: str, now: datetime, *, is_end: bool = False) -> float:
+    """A moment in seconds since the epoch; a day is its start, or its end with `is_end`.
+
+    Times without an offset are local. Raises ValueError.
+    """
+    word = text.strip().lower()
+    if match := _AGO.fullmatch(word):
+        return now.timestamp() - int(match[1]) * _UNITS[match[2]]
+    if word == "now":
+        return now.timestamp()
+    days = {"today": 0, "yesterday": 1}
+    if word in days:
+        day: date = now.date() - timedelta(days=days[word])
+    else:
+        try:
+            day = date.fromisoformat(word)
+        except ValueError:
+            return datetime.fromisoformat(text.strip()).astimezone().timestamp()
+    return datetime.combine(day + timedelta(days=is_end), time.min).astimezone().timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a record must be like; None lets everything through."""
+
+    provider: str | None = None
+    model: str | None = None
+    client: str | None = None
+    status: tuple[str, ...] = ()
+    outcome: tuple[str, ...] = ()
+    grep: str | None = None
+
+    def takes(self, row: Row) -> bool:
+        """Whether the columns fit."""
+        return (
+            (self.provider is None or row.provider == self.provider)
+            and (self.client is None or row.client == self.client)
+            and (not self.status or any(_is_status(row.status, one) for one in self.status))
+            and (not self.outcome or row.outcome in self.outcome)
+            and (self.model is None or _is_model(row, self.model))
+        )
+
+    def finds(self, entry: Entry) -> bool:
+        """Whether the text that is looked for stands in a record.
+
+        In a stream it may be spread over many events, so its conversation is searched too.
+        """
+        if self.grep is None:
+            return True
+        text = entry.text().lower()
+        if any(form in text for form in _spellings(self.grep)):
+            return True
+        wanted = self.grep.lower()
+        return bool(entry.row.stream) and any(
+            wanted in part.text.lower() for turn in turns(entry.record()) for part in turn.parts
+        )
+
+    def __call__(self, entry: Entry) -> bool:
+        """Whether an entry fits."""
+        return self.takes(entry.row) and self.finds(entry)
+
+
+def filters(
+    provider: str | None = None,
+    model: str | None = None,
+    client: str | None = None,
+    status: str | None = None,
+    outcome: str | None = None,
+    grep: str | None = None,
+) -> Filter:
+    """The filter that the options of a command line name."""
+    return Filter(
+        provider and provider.lower(),
+        model,
+        client,
+        _listed(status, "--status", _STATUS.fullmatch, "such as 429, 5xx or 400,404"),
+        _outcomes(outcome),
+        grep or None,
+    )
+
+
+def _outcomes(text: str | None) -> tuple[str, ...]:
+    known = (*_OUTCOMES, "failed")
+    words = _listed(text, "--outcome", known.__contains__, f"of: {', '.join(known)}")
+    return _OUTCOMES[1:] if "failed" in words else words
+
+
+def _listed(
+    text: str | None, option: str, fits: Callable[[str], object], right: str
+) -> tuple[str, ...]:
+    words = tuple(word.strip().lower() for word in text.split(",")) if text else ()
+    if not all(fits(word) for word in words):
+        raise typer.BadParameter(f"must be {right}", param_hint=option)
+    return words
+
+
+def _is_status(status: int | None, wanted: str) -> bool:
+    text = str(status)
+    return text == wanted or (wanted.endswith("xx") and len(text) == 3 and text[0] == wanted[0])
+
+
+def _is_model(row: Row, wanted: str) -> bool:
+    names = [name.lower() for name in (row.model_requested, row.model_response) if name]
+    wanted = wanted.lower()
+    if set("*?[") & set(wanted):
+        return any(fnmatchcase(name, wanted) for name in names)
+    return any(wanted in name for name in names)
+
+
+def _spellings(text: str) -> set[bytes]:
+    """A text as it may stand in a record: a body is JSON inside of JSON, and may escape more."""
+    found = set()
+    for ascii_only in (False, True):
+        inside = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+        found |= {inside, json.dumps(inside, ensure_ascii=False)[1:-1]}
+    return {spelling.lower().encode("utf-8", "replace") for spelling in found}

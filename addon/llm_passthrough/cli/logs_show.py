@@ -1,0 +1,216 @@
+"""`llm-passthrough logs show`: one call whole, its conversation above all."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from llm_passthrough.cli.logs_source import (
+    ConfigFile,
+    File,
+    Json,
+    fail,
+    ledger_of,
+    out,
+    reading,
+)
+from llm_passthrough.cli.logs_view import (
+    dumped,
+    duration,
+    local_time,
+    money,
+    safe,
+    safe_lines,
+    tokens,
+)
+from llm_passthrough.columns import Row
+from llm_passthrough.conversation import Part, Turn, turns
+from llm_passthrough.conversation.parts import size
+from llm_passthrough.ledger import Count, Ledger, Span
+
+Id = Annotated[str, typer.Argument(help="The id, its beginning, or `last`.")]
+Full = Annotated[bool, typer.Option("--full", help="Show long texts whole.")]
+
+_CHOICES = 10
+_LONGEST = 8000
+_RULE = 60
+_STYLES = {
+    "thinking": "dim italic",
+    "tool_call": "cyan",
+    "tool_result": "magenta",
+    "media": "blue",
+    "refusal": "yellow",
+    "error": "red",
+    "note": "dim",
+}
+
+
+def show(
+    id_: Id, full: Full = False, file: File = None, config: ConfigFile = None, json: Json = False
+) -> None:
+    """Show one call: the conversation, its usage, cost and timing."""
+    ledger = ledger_of(file, config)
+    with reading() as count:
+        record, rows = _found(ledger, id_, count)
+    if not rows:
+        fail(f"no record whose id begins with {safe(id_, 40)}")
+    if len(rows) > 1:
+        listed = "\n".join(f"  {safe(row.id)}  {local_time(row.time)}" for row in rows)
+        more = "\n  ..." if len(rows) == _CHOICES else ""
+        fail(f"several records begin with {safe(id_, 40)}; give more of the id:\n{listed}{more}")
+    if json:
+        typer.echo(dumped(record))
+        return
+    console = out()
+    for line in head(record):
+        console.print(line, soft_wrap=True)
+    for turn in turns(record):
+        _print_turn(console, turn, None if full else _LONGEST)
+
+
+def _found(ledger: Ledger, id_: str, count: Count) -> tuple[dict[str, Any], list[Row]]:
+    """The first record of that name, and the columns of all of them."""
+    record: dict[str, Any] = {}
+    rows: list[Row] = []
+    if id_ == "last":
+        found = islice(ledger.read(Span(), count), 1)
+    else:
+        found = islice(ledger.find(id_, count), _CHOICES)
+    for entry in found:
+        record = record or entry.record()
+        rows.append(entry.row)
+        if entry.row.id == id_:
+            return entry.record(), [entry.row]
+    return record, rows
+
+
+def head(record: dict[str, Any]) -> Iterator[Text]:
+    """What is known of a call, one line a thing; unknown things are left out."""
+    facts = [
+        ("call", _call(record)),
+        ("model", _model(record)),
+        ("request", _request(record)),
+        ("answer", _answer(record)),
+        ("usage", _usage(_part(record, "usage"))),
+        ("cost", _cost(_part(record, "cost"))),
+        ("timing", _timing(_part(record, "timing_ms"))),
+        ("tools", _tools(record)),
+        ("session", _pairs(_part(record, "session"))),
+        ("error", _error(_part(record, "error"))),
+    ]
+    for name, said in facts:
+        if said:
+            style = "red" if name == "error" else ""
+            yield Text(f"{name:<8} ", "bold").append(safe(said), style)
+
+
+def _call(record: dict[str, Any]) -> str:
+    who = _joined(record, "client", "route", "provider", "key", "operation")
+    return f"{record.get('id')}  {local_time(str(record.get('time')))}  {who}"
+
+
+def _model(record: dict[str, Any]) -> str:
+    model = _part(record, "model")
+    asked, said = model.get("requested"), model.get("response")
+    if asked and said and asked != said:
+        return f"{asked} (answered by {said})"
+    return str(said or asked or "")
+
+
+def _request(record: dict[str, Any]) -> str:
+    request = _part(record, "request")
+    return f"{request.get('method')} {request.get('url')}  {size(request.get('bytes'))}"
+
+
+def _answer(record: dict[str, Any]) -> str:
+    response = _part(record, "response")
+    words = [record.get("outcome"), response.get("status")]
+    words += ["stream"] if record.get("stream") else []
+    words += [size(response.get("bytes"))] if response else []
+    reasons = record.get("finish_reasons")
+    if isinstance(reasons, list) and reasons:
+        words.append(f"finished: {', '.join(map(str, reasons))}")
+    return "  ".join(str(word) for word in words if word is not None)
+
+
+def _usage(usage: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name.removesuffix('_tokens').replace('_', ' ')} {_count(value)}"
+        for name, value in usage.items()
+        if value is not None
+    )
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    amount = cost.get("amount")
+    if not isinstance(amount, int | float):
+        return ""
+    others = [f"{name} {value}" for name, value in cost.items() if name not in _SHOWN and value]
+    source = f" ({', '.join(map(str, [cost.get('source'), *others]))})"
+    return money(float(amount), cost.get("currency")) + source
+
+
+_SHOWN = frozenset({"amount", "currency", "source"})
+
+
+def _tools(record: dict[str, Any]) -> str:
+    """What was called, whether it is told as names or as more."""
+    calls = record.get("tool_calls")
+    return ", ".join(
+        str(call.get("name") if isinstance(call, dict) else call)
+        for call in (calls if isinstance(calls, list) else [])
+    )
+
+
+def _timing(timing: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {duration(value)}"
+        for name, value in timing.items()
+        if isinstance(value, int | float)
+    )
+
+
+def _pairs(pairs: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in pairs.items())
+
+
+def _error(error: dict[str, Any]) -> str:
+    return f"{error.get('type')} ({error.get('origin')}): {error.get('message')}" if error else ""
+
+
+def _count(value: object) -> str:
+    if isinstance(value, int):
+        return tokens(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _joined(record: dict[str, Any], *names: str) -> str:
+    return "  ".join(str(record[name]) for name in names if record.get(name) is not None)
+
+
+def _part(record: dict[str, Any], name: str) -> dict[str, Any]:
+    value = record.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _print_turn(console: Console, turn: Turn, longest: int | None) -> None:
+    style = "bold green" if turn.answer else "bold"
+    console.print()
+    console.print(Text(f"── {safe(turn.role, 40)} ".ljust(_RULE, "─"), style), soft_wrap=True)
+    for part in turn.parts:
+        console.print(_text(part, longest), soft_wrap=True)
+
+
+def _text(part: Part, longest: int | None) -> Text:
+    cut = longest is not None and len(part.text) > longest
+    shown = safe_lines(part.text[:longest] if cut else part.text)
+    label = "" if part.kind in ("text", "raw", "note") else part.kind.replace("_", " ")
+    label = " ".join(word for word in (label, safe(part.name, 80)) if word)
+    text = Text(f"[{label}] " if label else "", "bold")
+    text.append(shown, _STYLES.get(part.kind, ""))
+    if cut:
+        text.append(f"\n... {size(len(part.text))} in all; --full shows them", "dim")
+    return text

@@ -1,0 +1,228 @@
+"""The options of the configuration file: what there is, its types and its defaults.
+
+The names below `providers` are those of Bifrost's config.json, so that its part loads as it is.
+"""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+
+def _fits(pattern: str, words: str) -> AfterValidator:
+    """Text that a pattern fits as a whole; `words` say what is right."""
+    fits = re.compile(pattern).fullmatch
+
+    def check(text: str) -> str:
+        if fits(text) is None:
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
+
+
+type Seconds = Annotated[float, Field(gt=0, le=86_400)]
+type Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
+type Capture = Literal["none", "usage", "full"]
+type Prefix = Annotated[
+    str,
+    _fits(
+        r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+",
+        "must be a path of letters, digits, '-' and '_' without a last slash, such as /my_api",
+    ),
+]
+type HeaderName = Annotated[
+    str,
+    _fits(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "must be a header name without spaces, such as X-Team"),
+]
+type HeaderValue = Annotated[str, _fits(r"[ -~]*", "must be printable ASCII on one line")]
+type FilePath = Annotated[
+    str, _fits(r"[^\x00-\x1f\x7f\ud800-\udfff]+", "must be the path of a file")
+]
+type KeyName = Annotated[
+    str,
+    _fits(r"[!-~]([ -~]{0,62}[!-~])?", "must be 1 to 64 printable ASCII characters"),
+]
+type RouteName = Annotated[
+    str,
+    _fits(
+        r"[a-z][a-z0-9_-]{0,31}",
+        "must begin with a small letter; then small letters, digits, '-' and '_', 32 at most",
+    ),
+]
+type HostName = Annotated[
+    str,
+    _fits(
+        r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?",
+        "must be a host name without scheme and port, such as gateway.local",
+    ),
+]
+type WebOrigin = Annotated[
+    str,
+    _fits(
+        r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?",
+        "must be one origin in small letters without a path, such as http://localhost:3000",
+    ),
+]
+
+
+class Section(BaseModel):
+    """A part of the file: unknown options are faults, inputs never stand in an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class AzureKey(Section):
+    """What belongs to one Azure OpenAI resource."""
+
+    endpoint: str | None = None
+    api_version: str | None = None
+
+
+class VertexKey(Section):
+    """What belongs to one Google Cloud project."""
+
+    project_id: str | None = None
+    region: str | None = None
+    credential: Literal["auto", "api_key", "oauth_token"] = "auto"
+
+
+class KeyEntry(Section):
+    """One credential: its value is a reference (env.NAME, ${NAME}, file:PATH) or plain."""
+
+    name: KeyName | None = None
+    value: str | None = None
+    models: tuple[str, ...] = ("*",)
+    blacklisted_models: tuple[str, ...] = ()
+    weight: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
+    enabled: bool = True
+    organization: HeaderValue | None = None
+    project: HeaderValue | None = None
+    azure_key_config: AzureKey | None = None
+    vertex_key_config: VertexKey | None = None
+
+
+class Network(Section):
+    """How a provider is reached."""
+
+    base_url: str | None = None
+    allow_http: bool = False
+    extra_headers: dict[HeaderName, HeaderValue] = {}
+    default_request_timeout_in_seconds: Seconds | None = None
+    stream_idle_timeout_in_seconds: Seconds | None = None
+
+
+class ProviderEntry(Section):
+    """One of the five providers."""
+
+    keys: tuple[KeyEntry, ...] = ()
+    network_config: Network = Network()
+    client_credentials: Literal["strip", "forward"] = "strip"
+
+
+class Providers(Section):
+    """The five providers that this gateway knows by name."""
+
+    openai: ProviderEntry = ProviderEntry()
+    anthropic: ProviderEntry = ProviderEntry()
+    azure: ProviderEntry = ProviderEntry()
+    gemini: ProviderEntry = ProviderEntry()
+    vertex: ProviderEntry = ProviderEntry()
+
+    def entry(self, name: str) -> ProviderEntry:
+        """The entry of a provider by its name."""
+        entry: ProviderEntry = getattr(self, name)
+        return entry
+
+    @field_validator("azure")
+    @classmethod
+    def _azure_never_forwards(cls, entry: ProviderEntry) -> ProviderEntry:
+        if entry.client_credentials == "forward":
+            raise ValueError("client_credentials: forward is refused for azure; remove it")
+        return entry
+
+
+class Auth(Section):
+    """How a route of the configuration sends its key."""
+
+    header: HeaderName = "Authorization"
+    form: HeaderValue = "Bearer {key}"
+
+    @field_validator("form")
+    @classmethod
+    def _has_place(cls, form: str) -> str:
+        if form.count("{key}") != 1:
+            raise ValueError("must contain {key} exactly once")
+        return form
+
+
+class RouteEntry(Section):
+    """A route of your own: a prefix in front of any HTTP API."""
+
+    prefix: Prefix
+    upstream: str
+    name: RouteName | None = None
+    keys: tuple[KeyEntry, ...] = ()
+    auth: Auth = Auth()
+    dialect: Literal["openai", "anthropic", "google"] = "openai"
+    network_config: Network = Network()
+
+
+class Listen(Section):
+    """Where the gateway listens, and as whom it lets itself be addressed."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    web_port: Annotated[int, Field(ge=0, le=65_535)] = 8081
+    allowed_hosts: tuple[HostName, ...] = ()
+    allowed_origins: tuple[WebOrigin, ...] = ()
+
+
+class Log(Section):
+    """What is recorded, and where."""
+
+    path: FilePath = "~/.llm-passthrough/records.jsonl"
+    capture: Capture = "full"
+    body_limit: Bytes = 1 << 20
+    rotate_bytes: Annotated[int, Field(ge=4096)] = 100 << 20
+    rotate_hours: Annotated[float, Field(gt=0, le=87_600)] = 24.0
+    queue: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    required: bool = False
+
+
+class Timeouts(Section):
+    """How long the gateway waits for a provider; in seconds."""
+
+    connect: Seconds = 10.0
+    first_byte: Seconds = 600.0
+    idle: Seconds = 300.0
+
+
+class Limits(Section):
+    """Sizes, in bytes."""
+
+    request_buffer: Bytes = 8 << 20
+    response_buffer: Bytes = 1 << 20
+
+
+class Aliases(Section):
+    """Other names for the four prefixes; the old ones stop when `replace` says so."""
+
+    openai: tuple[Prefix, ...] = ()
+    anthropic: tuple[Prefix, ...] = ()
+    azure: tuple[Prefix, ...] = ()
+    genai: tuple[Prefix, ...] = ()
+    replace: bool = False
+
+
+class Config(Section):
+    """The whole file."""
+
+    listen: Listen = Listen()
+    providers: Providers = Providers()
+    prefixes: Aliases = Aliases()
+    routes: tuple[RouteEntry, ...] = ()
+    log: Log = Log()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    console: Literal["auto", "on", "off"] = "auto"

@@ -1,0 +1,303 @@
+"""The pieces of a turn: content parts and items of every format, by their type.
+
+Chat Completions, Responses and Messages name the `type` of a part, Gemini's parts have one field
+that says it. Pictures, sound and files are told by their kind and size, never shown.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+type Json = dict[str, Any]
+type Kind = Literal[
+    "text", "thinking", "tool_call", "tool_result", "media", "refusal", "error", "note", "raw"
+]
+# Nothing real is nested like that; what is becomes JSON text.
+_DEEPEST = 8
+_LONG_FIELD = 2000
+# Fields of an item that say nothing about what was called.
+_BOOKKEEPING = frozenset({"id", "type", "status", "call_id", "name", "cache_control", "namespace"})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a turn; `name` is that of a tool, or the id of its call."""
+
+    kind: Kind
+    text: str
+    name: str = ""
+
+
+def parts(content: Any, depth: int = 0) -> list[Part]:
+    """The parts of a content: a text, a part, or a list of them."""
+    if isinstance(content, str):
+        return [Part("text", content)] if content else []
+    if isinstance(content, list) and depth < _DEEPEST:
+        return [part for one in content for part in parts(one, depth + 1)]
+    if isinstance(content, dict):
+        return list(_part(content, depth))
+    return [] if content is None else [Part("raw", compact(content))]
+
+
+def flat(content: Any, depth: int = 0) -> str:
+    """The same as one text, for what a tool gave back."""
+    if isinstance(content, list | str) or (isinstance(content, dict) and "type" in content):
+        return "\n".join(_line(part) for part in parts(content, depth))
+    return "" if content is None else compact(content)
+
+
+def compact(value: Any) -> str:
+    """A value as short JSON; a text stays as it is."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError):
+        return "?"
+
+
+def size(count: object) -> str:
+    """A number of bytes for a person."""
+    number = float(count) if isinstance(count, int) and 0 <= count < 1 << 60 else 0.0
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def as_dict(value: Any) -> Json:
+    """A JSON object; anything else is an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """A JSON array; anything else is an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def _part(part: Json, depth: int) -> Iterator[Part]:
+    kind = part.get("type")
+    read = _BY_TYPE.get(kind) if isinstance(kind, str) else None
+    if read is None and kind is None:
+        read = next((read for name, read in _BY_FIELD.items() if name in part), None)
+    if read is not None:
+        yield from read(part, depth)
+    elif isinstance(kind, str) and kind.endswith(("_result", "_output", "_response")):
+        yield from _tool_result(part, depth)
+    elif isinstance(kind, str) and kind.endswith(("_call", "_request")):
+        yield from _call_of_its_own(part, depth)
+    else:
+        yield Part("raw", compact(part))
+
+
+def _line(part: Part) -> str:
+    return f"[{part.text}]" if part.kind in ("media", "note") else part.text
+
+
+def _text(part: Json, depth: int) -> Iterator[Part]:
+    text = part.get("text")
+    if isinstance(text, str) and text:
+        yield Part("thinking" if part.get("thought") is True else "text", text)
+
+
+def _thinking(part: Json, depth: int) -> Iterator[Part]:
+    """Anthropic's text, Mistral's list of parts, a part of a summary."""
+    content = part.get("thinking", part.get("text"))
+    text = flat(content, depth + 1)
+    if text:
+        yield Part("thinking", text)
+
+
+def _hidden(part: Json, depth: int) -> Iterator[Part]:
+    yield Part("thinking", f"[hidden, {size(len(compact(part.get('data'))))}]")
+
+
+def _reasoning(part: Json, depth: int) -> Iterator[Part]:
+    """An item of Responses: its own texts, else their summary, else only that there was one."""
+    text = flat(part.get("content") or part.get("summary") or "", depth + 1)
+    if not text and isinstance(part.get("encrypted_content"), str):
+        text = f"[hidden, {size(len(part['encrypted_content']))}]"
+    if text:
+        yield Part("thinking", text)
+
+
+def _refusal(part: Json, depth: int) -> Iterator[Part]:
+    yield Part("refusal", compact(part.get("refusal", part.get("text"))))
+
+
+def _message(part: Json, depth: int) -> Iterator[Part]:
+    yield from parts(part.get("content"), depth + 1)
+
+
+def _tool_call(part: Json, depth: int) -> Iterator[Part]:
+    given = next((part[name] for name in ("arguments", "input", "args") if name in part), "")
+    yield Part("tool_call", compact(given), _name(part))
+
+
+def _call_of_its_own(part: Json, depth: int) -> Iterator[Part]:
+    """A tool that runs at the provider's: what is said of it, without what is long."""
+    said = {
+        name: value if len(compact(value)) <= _LONG_FIELD else size(len(compact(value)))
+        for name, value in part.items()
+        if name not in _BOOKKEEPING and value is not None
+    }
+    name = str(part.get("name") or part.get("type"))
+    yield Part("tool_call", compact(said) if said else "", name)
+
+
+_RESULTS = ("output", "content", "result", "tools", "approve")
+
+
+def _tool_result(part: Json, depth: int) -> Iterator[Part]:
+    content = next((part[name] for name in _RESULTS if name in part), None)
+    called = next((part[name] for name in ("name", "tool_use_id", "call_id") if part.get(name)), "")
+    yield Part("tool_result", flat(content, depth + 1), compact(called))
+
+
+def _listed_tools(part: Json, depth: int) -> Iterator[Part]:
+    names = [compact(as_dict(tool).get("name")) for tool in as_list(part.get("tools"))]
+    yield Part("note", f"tools of {compact(part.get('server_label'))}: {', '.join(names)}")
+
+
+def _summary(part: Json, depth: int) -> Iterator[Part]:
+    yield Part("note", f"what went before, in short: {flat(part.get('content'), depth + 1)}")
+
+
+def _nothing(part: Json, depth: int) -> Iterator[Part]:
+    """A signature alone, which says nothing to a person."""
+    yield from ()
+
+
+def _image(part: Json, depth: int) -> Iterator[Part]:
+    """`image_url` (a text or an object), `source` of Anthropic, `file_id`."""
+    where = part.get("image_url", part.get("source", part.get("file_id")))
+    where = as_dict(where).get("url", where)
+    yield _media("image", where)
+
+
+def _audio(part: Json, depth: int) -> Iterator[Part]:
+    sound = as_dict(part.get("input_audio", part))
+    yield _media("audio", {"data": sound.get("data"), "media_type": sound.get("format")})
+
+
+def _file(part: Json, depth: int) -> Iterator[Part]:
+    """`file` of Chat Completions, `input_file` of Responses, `document` of Anthropic."""
+    inner = as_dict(part.get("file", part))
+    names = ("source", "file_data", "file_url", "file_id")
+    where = next((inner[name] for name in names if inner.get(name)), None)
+    where = as_dict(where).get("url", where)
+    name = inner.get("filename") or inner.get("title")
+    media = _media("file", where)
+    yield Part("media", f"{media.text} {name}" if isinstance(name, str) else media.text)
+
+
+def _inline(part: Json, depth: int) -> Iterator[Part]:
+    blob = as_dict(part.get("inlineData", part.get("inline_data")))
+    kind = blob.get("mimeType", blob.get("mime_type"))
+    yield _media("data", {"data": blob.get("data"), "media_type": kind})
+
+
+def _linked(part: Json, depth: int) -> Iterator[Part]:
+    link = as_dict(part.get("fileData", part.get("file_data")))
+    yield _media("file", link.get("fileUri", link.get("file_uri")))
+
+
+def _function_call(part: Json, depth: int) -> Iterator[Part]:
+    yield from _tool_call(as_dict(part.get("functionCall", part.get("function_call"))), depth)
+
+
+def _function_response(part: Json, depth: int) -> Iterator[Part]:
+    given = as_dict(part.get("functionResponse", part.get("function_response")))
+    yield Part("tool_result", compact(given.get("response")), _name(given))
+
+
+def _code(part: Json, depth: int) -> Iterator[Part]:
+    code = as_dict(part.get("executableCode", part.get("executable_code")))
+    yield Part("tool_call", compact(code.get("code")), f"code {code.get('language', '')}".strip())
+
+
+def _code_result(part: Json, depth: int) -> Iterator[Part]:
+    result = as_dict(part.get("codeExecutionResult", part.get("code_execution_result")))
+    yield Part("tool_result", compact(result.get("output", "")), str(result.get("outcome", "")))
+
+
+def _media(what: str, where: Any) -> Part:
+    """`image image/png, 12.3 kB`, or its address."""
+    source = as_dict(where)
+    if isinstance(where, str) and where.startswith("data:"):
+        kind, _, data = where[5:].partition(",")
+        source = {"data": data, "media_type": kind.partition(";")[0]}
+    if isinstance(source.get("data"), str):
+        data = source["data"]
+        plain = source.get("type") == "text"
+        count = len(data.encode("utf-8", "replace")) if plain else len(data.rstrip("=")) * 3 // 4
+        kind = source.get("media_type")
+        return Part("media", f"{what} {kind if isinstance(kind, str) else '?'}, {size(count)}")
+    address = source.get("url", source.get("file_id", where))
+    if not isinstance(address, str):
+        return Part("media", f"{what} ?")
+    # base64 can stand where an address is usual
+    shown = address if len(address) <= _LONG_FIELD else size(len(address) * 3 // 4)
+    return Part("media", f"{what} {shown}")
+
+
+def _name(part: Json) -> str:
+    name = part.get("name") or part.get("type")
+    return name if isinstance(name, str) else ""
+
+
+_BY_TYPE: dict[str, Callable[[Json, int], Iterator[Part]]] = {
+    "text": _text,
+    "input_text": _text,
+    "output_text": _text,
+    "summary_text": _thinking,
+    "reasoning_text": _thinking,
+    "thinking": _thinking,
+    "redacted_thinking": _hidden,
+    "reasoning": _reasoning,
+    "refusal": _refusal,
+    "message": _message,
+    "tool_use": _tool_call,
+    "server_tool_use": _tool_call,
+    "mcp_tool_use": _tool_call,
+    "function_call": _tool_call,
+    "custom_tool_call": _tool_call,
+    "tool_result": _tool_result,
+    "function_call_output": _tool_result,
+    "custom_tool_call_output": _tool_result,
+    "computer_call_output": _tool_result,
+    "image": _image,
+    "image_url": _image,
+    "input_image": _image,
+    "computer_screenshot": _image,
+    "container_upload": _file,
+    "compaction": _summary,
+    "mcp_list_tools": _listed_tools,
+    "program": _call_of_its_own,
+    "input_audio": _audio,
+    "file": _file,
+    "input_file": _file,
+    "file_url": _file,
+    "document": _file,
+}
+# Gemini's parts, and a message of Responses without a type.
+_BY_FIELD: dict[str, Callable[[Json, int], Iterator[Part]]] = {
+    "functionCall": _function_call,
+    "function_call": _function_call,
+    "functionResponse": _function_response,
+    "function_response": _function_response,
+    "inlineData": _inline,
+    "inline_data": _inline,
+    "fileData": _linked,
+    "file_data": _linked,
+    "executableCode": _code,
+    "executable_code": _code,
+    "codeExecutionResult": _code_result,
+    "code_execution_result": _code_result,
+    "text": _text,
+    "content": _message,
+    "thoughtSignature": _nothing,
+    "thought_signature": _nothing,
+}

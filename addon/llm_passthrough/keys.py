@@ -1,0 +1,140 @@
+"""The keys of a configuration: looked up, checked, and what is wrong with them.
+
+Every secret passes through here once, at start; from then on it is sealed.
+"""
+
+from collections.abc import Callable, Mapping
+
+from pydantic import SecretStr
+
+from llm_passthrough.config import AzureKey, KeyEntry, VertexKey
+from llm_passthrough.errors import Findings
+from llm_passthrough.keyring import Key
+from llm_passthrough.providers.google import is_project, is_region
+from llm_passthrough.redact import SHORTEST
+from llm_passthrough.settings import USUAL_KEYS, SettingError, readable_by_others, secret, text
+
+# The options of a key that only some providers know.
+_BELONGS = {
+    "azure_key_config": ("azure",),
+    "vertex_key_config": ("vertex",),
+    "organization": ("openai",),
+    "project": ("openai", "vertex"),
+}
+_SUCH_AS = {
+    "api_version": "2025-04-01-preview",
+    "project_id": "my-project-1",
+    "region": "us-central1 or global",
+}
+
+
+class Keys:
+    """Makes keys; `secrets` are all that it has seen."""
+
+    def __init__(self, env: Mapping[str, str], findings: Findings) -> None:
+        self._env = env
+        self._findings = findings
+        self.secrets: list[SecretStr] = []
+
+    def of(self, place: str, provider: str, entries: tuple[KeyEntry, ...]) -> tuple[Key, ...]:
+        """The keys of a provider that are turned on and of use."""
+        keys: list[Key] = []
+        for number, entry in enumerate(entries):
+            if not entry.enabled or entry.models == ():
+                continue
+            name, where = name_of(entry, number), f"{place}.keys[{number}]"
+            if any(key.name == name for key in keys):
+                self._findings.fault(f"{where}.name", "taken by another key; choose another")
+            self._check_belongs(where, provider, entry)
+            key = self._key(where, provider, name, entry)
+            if key is not None:
+                keys.append(key)
+        return tuple(keys)
+
+    def _check_belongs(self, place: str, provider: str, entry: KeyEntry) -> None:
+        for option, owners in _BELONGS.items():
+            if getattr(entry, option) is not None and provider not in owners:
+                self._findings.fault(
+                    f"{place}.{option}", f"is for {' and '.join(owners)} only; remove it"
+                )
+
+    def _key(self, place: str, provider: str, name: str, entry: KeyEntry) -> Key | None:
+        if entry.value is None:
+            variable = USUAL_KEYS.get(provider, ("NAME",))[0]
+            self._findings.fault(
+                f"{place}.value", f"is missing; such as env.{variable} or file:PATH"
+            )
+            return None
+        try:
+            value = secret(entry.value, self._env)
+        except SettingError as error:
+            self._findings.fault(f"{place}.value", str(error))
+            return None
+        self.secrets.append(value)
+        self._warn_about(place, entry.value, value)
+        azure, vertex = entry.azure_key_config or AzureKey(), entry.vertex_key_config or VertexKey()
+        at_azure, at_vertex = f"{place}.azure_key_config", f"{place}.vertex_key_config"
+        return Key(
+            name,
+            provider,
+            value,
+            entry.weight,
+            entry.models,
+            entry.blacklisted_models,
+            bearer=provider == "vertex" and self._is_token(vertex, entry.value),
+            api_version=self._text(f"{at_azure}.api_version", azure.api_version, _is_version),
+            project=self._text(f"{at_vertex}.project_id", vertex.project_id, is_project),
+            region=self._text(f"{at_vertex}.region", vertex.region, is_region),
+            account_headers=_account(provider, entry),
+        )
+
+    def _text(self, place: str, reference: str | None, fits: Callable[[str], bool]) -> str | None:
+        if reference is None:
+            return None
+        try:
+            value = text(reference, self._env)
+        except SettingError as error:
+            self._findings.fault(place, str(error))
+            return None
+        if not fits(value):
+            self._findings.fault(
+                place, f"is not valid; such as {_SUCH_AS[place.rpartition('.')[2]]}"
+            )
+            return None
+        return value
+
+    def _warn_about(self, place: str, reference: str, value: SecretStr) -> None:
+        if path := readable_by_others(reference):
+            self._findings.warn(f"{place}.value", f"other users can read {path}; chmod 600 it")
+        if len(value) < SHORTEST:
+            self._findings.warn(
+                f"{place}.value",
+                f"shorter than {SHORTEST} characters, "
+                "so that it is not looked for in recorded bodies",
+            )
+
+    def _is_token(self, vertex: VertexKey, reference: str) -> bool:
+        if vertex.credential == "auto":
+            return text(reference, self._env).startswith("ya29.")
+        return vertex.credential == "oauth_token"
+
+
+def name_of(entry: KeyEntry, number: int) -> str:
+    """A key's name: its own, or one by its place."""
+    return entry.name or f"key-{number + 1}"
+
+
+def _account(provider: str, entry: KeyEntry) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers that name the key's own account."""
+    names = {
+        "openai": (
+            (b"OpenAI-Organization", entry.organization),
+            (b"OpenAI-Project", entry.project),
+        ),
+        "vertex": ((b"x-goog-user-project", entry.project),),
+    }
+    return tuple((n, value.encode()) for n, value in names.get(provider, ()) if value)
+
+
+def _is_version(value: str) -> bool:
+    return value.isascii() and value.replace("-", "").isalnum()

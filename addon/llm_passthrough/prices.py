@@ -1,0 +1,167 @@
+"""What a call cost: by the user's own prices, else by genai-prices, else unknown (None).
+
+Prices are what the provider lists, in US dollars; discounts of a contract are the user's table's
+business. Costs a few hundred microseconds, and some tenths of a second once: for a writer's
+thread, not for the event loop.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from llm_passthrough.record import Cost
+from llm_passthrough.usage import Usage
+
+type Rates = Mapping[str, float]
+type Calculate = Callable[[str, str, Usage, datetime], Decimal]
+
+_MILLION = 1_000_000
+
+
+# Our providers under the names that genai-prices gives them; others are tried as they are.
+_PROVIDERS = {
+    "gemini": "google",
+    "vertex": "google",
+    "bedrock": "aws",
+    "xai": "x-ai",
+    "grok": "x-ai",
+    "voyage": "voyageai",
+    "moonshot": "moonshotai",
+    "kimi": "moonshotai",
+    "together-ai": "together",
+}
+# What it prices, and our name for it where that differs.
+_COUNTS = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cache_read_tokens": "cache_read_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "cache_write_5m_tokens": "cache_write_5m_tokens",
+    "cache_write_1h_tokens": "cache_write_1h_tokens",
+    "input_audio_tokens": "input_audio_tokens",
+    "output_audio_tokens": "output_audio_tokens",
+    "cache_audio_read_tokens": "cache_read_audio_tokens",
+    "input_image_tokens": "input_image_tokens",
+    "output_image_tokens": "output_image_tokens",
+    "web_searches": "web_searches",
+    "rerank_searches": "search_units",
+    "input_audio_seconds": "audio_seconds",
+}
+
+
+def price(
+    provider: str,
+    model: str | None,
+    usage: Usage,
+    when: datetime,
+    table: Mapping[str, Rates] | None = None,
+) -> Cost | None:
+    """The cost of a call that `model` answered at `when`, or None where it is not known.
+
+    `table` holds the user's prices: a model, or a pattern of models (`gpt-4o*`), perhaps with its
+    provider before it (`azure/gpt-4o*`), and US dollars a million tokens: `input`, `output`, and
+    where they differ from input `cache_read`, `cache_write`, `cache_write_1h`.
+    """
+    if not model or (usage.input_tokens is None and usage.output_tokens is None):
+        return None
+    rates = _own(provider, model, table or {})
+    if rates is not None:
+        amount = _by_rates(usage, rates)
+        return None if amount is None else Cost(amount, "USD", "config")
+    return _listed(provider, model, usage, when)
+
+
+def _own(provider: str, model: str, table: Mapping[str, Rates]) -> Rates | None:
+    """The most exact row: a name before a pattern, a long pattern before a short one."""
+    names = (f"{provider}/{model}", model)
+    for name in names:
+        if name in table:
+            return table[name]
+    fitting = [row for row in table if any(fnmatchcase(name, row) for name in names)]
+    return table[max(fitting, key=len)] if fitting else None
+
+
+def _by_rates(usage: Usage, rates: Rates) -> float | None:
+    """The cost by the user's rates; None where tokens were used that have no rate."""
+    given, made = usage.input_tokens or 0, usage.output_tokens or 0
+    read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+    hour = min(usage.cache_write_1h_tokens or 0, written)
+    if (given and "input" not in rates) or (made and "output" not in rates):
+        return None
+    base = rates.get("input", 0.0)
+    short = rates.get("cache_write", base)
+    total = (
+        max(given - read - written, 0) * base
+        + read * rates.get("cache_read", base)
+        + (written - hour) * short
+        + hour * rates.get("cache_write_1h", short)
+        + made * rates.get("output", 0.0)
+    )
+    return total / _MILLION
+
+
+def _listed(provider: str, model: str, usage: Usage, when: datetime) -> Cost | None:
+    calculate = _calculator()
+    if calculate is None:
+        return None
+    try:
+        amount = calculate(_PROVIDERS.get(provider.lower(), provider.lower()), model, usage, when)
+    except (LookupError, ValueError, AttributeError, TypeError, ArithmeticError):
+        # LookupError: it does not know the model. The others: it fails on some real answers.
+        return None
+    return Cost(float(amount), "USD", f"genai-prices {_version()}")
+
+
+@cache
+def _calculator() -> Calculate | None:
+    """genai-prices, imported when it is first needed: it is an extra, and slow to load."""
+    try:
+        from genai_prices import Usage as Counted
+        from genai_prices import calc_price
+    except ImportError:
+        return None
+
+    known = _known(Counted)
+
+    def calculate(provider: str, model: str, usage: Usage, when: datetime) -> Decimal:
+        counts = {name: getattr(usage, _COUNTS[name]) for name in known}
+        given = Counted(**{name: count for name, count in counts.items() if count is not None})
+        result = calc_price(given, model, provider_id=provider, genai_request_timestamp=when)
+        if result.provider.id != provider:  # it takes a name that is alike, which is a guess
+            raise LookupError(provider)
+        if not result.total_price and not _prices_tokens(result.model_price):
+            raise LookupError(model)
+        return result.total_price
+
+    return calculate
+
+
+def _known(counted: Callable[..., Any]) -> tuple[str, ...]:
+    """The counts that the installed version knows; it warns of others, or fails on them."""
+    known = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in _COUNTS:
+            with suppress(TypeError, UserWarning):
+                counted(**{name: 1})
+                known.append(name)
+    return tuple(known)
+
+
+def _prices_tokens(prices: object) -> bool:
+    """Whether tokens have a price, be it 0; a model may be billed by other units alone."""
+    return any(getattr(prices, name, None) is not None for name in ("input_mtok", "output_mtok"))
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("genai-prices")
+    except PackageNotFoundError:
+        return "?"

@@ -1,0 +1,71 @@
+"""The seam into mitmproxy's sockets: an upstream's last words are heard before its end.
+
+A provider that refuses an upload answers and closes at once, while we are still sending. The
+next write then fails, and asyncio drops what the kernel has already received: the answer. Here it
+is read first, and the end of the connection is told as an ordinary end.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import weakref
+from typing import Any
+
+from mitmproxy.connection import Client, Server
+from mitmproxy.proxy.server import ConnectionIO
+
+_RESET: weakref.WeakSet[Server] = weakref.WeakSet()
+_PIECE = 1 << 16
+_MOST = 1 << 20
+
+
+def transport_of(proxyserver: Any, client: Client, server: Server) -> ConnectionIO | None:
+    """What mitmproxy holds for a client's connection to an upstream, if it is open."""
+    handler = proxyserver.connections.get(client.id)
+    return handler.transports.get(server) if handler else None
+
+
+def was_reset(server: Server) -> bool:
+    """Whether the connection ended by a reset or a failed write instead of a close."""
+    return server in _RESET
+
+
+def let_finish(io: ConnectionIO | None, server: Server) -> None:
+    """From now on a failing write does not lose what the upstream has said before."""
+    writer, reader = (io.writer, io.reader) if io else (None, None)
+    if not isinstance(writer, asyncio.StreamWriter) or not isinstance(reader, asyncio.StreamReader):
+        return
+    transport = writer.transport
+    protocol = transport.get_protocol()
+    lost = protocol.connection_lost
+    drain = writer.drain
+
+    def connection_lost(error: Exception | None) -> None:
+        if isinstance(error, OSError):
+            _RESET.add(server)
+            _read_rest(transport, reader)
+        # Without the error: a reader that has one hands out nothing of what it has read.
+        lost(None)
+
+    async def patient_drain() -> None:
+        # mitmproxy ends a connection whose drain fails before it has read from it.
+        with contextlib.suppress(OSError):
+            await drain()
+
+    protocol.connection_lost = connection_lost  # type: ignore[method-assign, assignment]
+    writer.drain = patient_drain  # type: ignore[method-assign]
+
+
+def _read_rest(transport: asyncio.BaseTransport, reader: asyncio.StreamReader) -> None:
+    """What the kernel still holds of a connection that cannot be written to any more."""
+    sock = transport.get_extra_info("socket")
+    read = 0
+    with (
+        contextlib.suppress(OSError, ValueError),
+        socket.socket(fileno=os.dup(sock.fileno())) as copy,
+    ):
+        copy.setblocking(False)
+        while read < _MOST and (data := copy.recv(_PIECE)):
+            reader.feed_data(data)
+            read += len(data)

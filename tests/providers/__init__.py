@@ -1,0 +1,1 @@
+"""Tests of the providers: where a request goes, and how it is signed."""

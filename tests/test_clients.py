@@ -1,0 +1,157 @@
+"""Who may ask: our own names, no web page of another origin, no method that we do not know."""
+
+import pytest
+from llm_passthrough.clients import Door, identify, is_loopback
+from llm_passthrough.errors import Refusal
+
+DOOR = Door.of(["127.0.0.1", "gateway.local"], ["https://app.test"])
+HOST = {"host": "127.0.0.1:8080"}
+
+
+def refusal(
+    host: str = "127.0.0.1", absolute: bool = False, method: str = "POST", **headers: str
+) -> str | None:
+    """The code of the refusal, or None for who may come in; `_` in a name stands for `-`."""
+    fields = HOST | {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        DOOR.check(host, absolute, method, fields)
+    except Refusal as refused:
+        return refused.code
+    return None
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "LOCALHOST", "localhost.", "::1", "[::1]", "gateway.local"],
+)
+@pytest.mark.parametrize("absolute", [False, True], ids=["origin-form", "absolute-form"])
+def test_we_answer_to_our_own_names(host: str, absolute: bool) -> None:
+    assert refusal(host, absolute) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "", "evil.test", "localhost.evil.test", "127.0.0.1.evil.test", "evil-localhost", "local",
+        "api.openai.com", "169.254.169.254", "0.0.0.0", "127.0.0.2", "127.1", "2130706433", "::",
+        "gateway.local.evil.test", "mitm.it",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("absolute", "code"),
+    [
+        pytest.param(False, "misdirected", id="origin-form"),
+        pytest.param(True, "forward_blocked", id="absolute-form"),
+    ],
+)
+def test_no_other_name_is_ours(host: str, absolute: bool, code: str) -> None:
+    assert refusal(host, absolute) == code
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
+def test_these_methods_are_served(method: str) -> None:
+    assert refusal(method=method) is None
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "connect", "get", "PROPFIND", "X" * 5000])
+def test_other_methods_are_not(method: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        DOOR.check("localhost", False, method, HOST)
+    assert caught.value.code == "method_not_allowed"
+    assert caught.value.message == "methods: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="no browser"),
+        pytest.param({"origin": "http://127.0.0.1:8080"}, id="a page of ours"),
+        pytest.param({"origin": "https://127.0.0.1:8080"}, id="a page of ours, over TLS"),
+        pytest.param({"origin": "https://app.test"}, id="an allowed origin"),
+        pytest.param(
+            {"origin": "https://app.test", "sec_fetch_site": "cross-site"},
+            id="allowed, and says so",
+        ),
+        pytest.param({"sec_fetch_site": "same-origin"}, id="same origin"),
+        pytest.param({"sec_fetch_site": "none"}, id="typed by a person"),
+        pytest.param({"referer": "http://127.0.0.1:8080/x"}, id="a link of ours"),
+        pytest.param({"referer": "http://localhost/"}, id="another name of ours"),
+        pytest.param({"method": "OPTIONS"}, id="OPTIONS that is no preflight"),
+    ],
+)
+def test_who_is_no_foreign_page_may_ask(headers: dict[str, str]) -> None:
+    assert refusal(**headers) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"origin": "https://evil.test"}, id="another origin"),
+        pytest.param({"origin": "null"}, id="a sandboxed page"),
+        pytest.param({"origin": ""}, id="an empty origin"),
+        pytest.param({"origin": "http://127.0.0.1:3000"}, id="another port"),
+        pytest.param({"origin": "http://127.0.0.1"}, id="no port"),
+        pytest.param({"origin": "http://localhost:8080"}, id="a name that was not dialled"),
+        pytest.param({"origin": "http://x@127.0.0.1:8080"}, id="a user"),
+        pytest.param({"origin": "http://127.0.0.1:8080.evil.test"}, id="begins alike"),
+        pytest.param({"origin": "http://[::1"}, id="no origin at all"),
+        pytest.param({"origin": "https://app.test.evil.test"}, id="begins like an allowed one"),
+        pytest.param({"origin": "https://APP.test"}, id="not as it was allowed"),
+        pytest.param({"origin": "https://app.test:8443"}, id="another port than allowed"),
+        pytest.param({"sec_fetch_site": "cross-site"}, id="across sites, no origin"),
+        pytest.param({"sec_fetch_site": "Cross-Site"}, id="in capitals"),
+        pytest.param({"sec_fetch_site": "same-site"}, id="another port of this machine"),
+        pytest.param({"referer": "https://evil.test/x"}, id="an old browser's link"),
+        pytest.param({"referer": "https://127.0.0.1.evil.test/"}, id="a name that begins alike"),
+        pytest.param({"referer": ""}, id="an empty one"),
+        pytest.param({"referer": "http://[::1"}, id="no URL"),
+        pytest.param(
+            {"origin": "http://127.0.0.1:8080", "sec_fetch_site": "cross-site"}, id="both"
+        ),
+        pytest.param(
+            {"method": "OPTIONS", "access_control_request_method": "POST"}, id="a preflight"
+        ),
+        pytest.param(
+            {"method": "OPTIONS", "origin": "https://evil.test"}, id="OPTIONS of another origin"
+        ),
+    ],
+)
+def test_a_page_of_another_origin_may_not(headers: dict[str, str]) -> None:
+    assert refusal(**headers) == "foreign_origin"  # type: ignore[arg-type]
+
+
+def test_a_refused_page_learns_which_option_would_let_it_in() -> None:
+    with pytest.raises(Refusal, match=r"listen\.allowed_origins") as caught:
+        DOOR.check("localhost", False, "POST", {"origin": "https://evil.test"})
+    assert caught.value.status == 403
+
+
+def test_a_refused_name_learns_which_option_would_make_it_ours() -> None:
+    with pytest.raises(Refusal, match=r"listen\.allowed_hosts") as caught:
+        DOOR.check("evil.test", False, "POST", {})
+    assert caught.value.status == 421
+
+
+@pytest.mark.parametrize(
+    ("address", "is_one"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("::1%lo", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:10.0.0.1", False),
+        ("10.0.0.1", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("localhost", False),
+        ("127.1", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_known_by_its_address(address: str, is_one: bool) -> None:
+    assert is_loopback(address) is is_one
+
+
+def test_everybody_is_the_default_client() -> None:
+    assert identify() == "default"

@@ -1,0 +1,172 @@
+"""The choice among keys: by weight and chance, and never one that forbids the model."""
+
+import contextlib
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llm_passthrough.errors import Refusal
+from llm_passthrough.keyring import Key, KeyRing
+from pydantic import SecretStr
+
+MEND = "set OPENAI_API_KEY, or add a key under providers.openai.keys"
+
+
+def key(
+    name: str = "k",
+    weight: float = 1.0,
+    models: tuple[str, ...] = ("*",),
+    blacklisted: tuple[str, ...] = (),
+) -> Key:
+    secret = SecretStr("sk-SECRET")
+    return Key(name, "openai", secret, weight, models=models, blacklisted=blacklisted)
+
+
+def ring(*keys: Key) -> KeyRing:
+    return KeyRing("openai", keys, MEND)
+
+
+def picked(keys: KeyRing, model: str | None = None, pinned: str | None = None) -> Counter[str]:
+    chance = random.Random(7)
+    return Counter(keys.pick(model, pinned, chance).name for _ in range(2000))
+
+
+@pytest.mark.parametrize(
+    ("models", "blacklisted", "model", "allowed"),
+    [
+        pytest.param(("*",), (), "gpt-4o", True, id="all"),
+        pytest.param(("gpt-4o",), (), "gpt-4o", True, id="by its name"),
+        pytest.param(("gpt-4o",), (), "gpt-4o-mini", False, id="not what begins alike"),
+        pytest.param(("gpt-*", "o?"), (), "o3", True, id="a glob"),
+        pytest.param(("gpt-4[op]",), (), "gpt-4p", True, id="a set"),
+        pytest.param((), (), "gpt-4o", False, id="none"),
+        pytest.param(("*",), ("gpt-4o",), "gpt-4o", False, id="the black list wins"),
+        pytest.param(("gpt-4o",), ("gpt-*",), "gpt-4o", False, id="even over a name"),
+        pytest.param(("*",), ("gpt-4o",), "gpt-4o-mini", True, id="only what it names"),
+        pytest.param(("*",), ("gpt-4o",), "GPT-4O", False, id="forbidden in any case"),
+        pytest.param(("*",), ("Gpt-4*",), "gpt-4o", False, id="a pattern in any case"),
+        pytest.param(("GPT-4o",), (), "gpt-4O", True, id="allowed in any case"),
+        pytest.param(("*",), ("gemini-pro",), "models/gemini-pro", False, id="behind models/"),
+        pytest.param(("*",), ("m",), "publishers/google/models/m", False, id="in a resource"),
+        pytest.param(("gemini-pro",), (), "x/gemini-pro", False, id="allowed in full only"),
+        pytest.param(("openai/*",), (), "openai/gpt-4o", True, id="a slash in a name"),
+        pytest.param(("gpt-4o",), ("*",), None, True, id="no model: any key"),
+        pytest.param((), (), None, True, id="no model: even so"),
+        pytest.param(("*",), (), "", True, id="an empty name is a name"),
+    ],
+)
+def test_a_key_allows_some_models(
+    models: tuple[str, ...], blacklisted: tuple[str, ...], model: str | None, allowed: bool
+) -> None:
+    assert key(models=models, blacklisted=blacklisted).allows(model) is allowed
+
+
+@pytest.mark.parametrize(
+    ("keys", "asks"),
+    [
+        (ring(key(), key()), False),
+        (ring(key(), key(models=("a",))), True),
+        (ring(key(blacklisted=("a",))), True),
+        (ring(key(models=("a", "*"))), True),
+        (ring(), False),
+    ],
+)
+def test_a_body_is_read_only_where_the_choice_depends_on_the_model(
+    keys: KeyRing, asks: bool
+) -> None:
+    assert keys.asks_model is asks
+
+
+def test_keys_are_chosen_by_their_weight() -> None:
+    counts = picked(ring(key("a", 3.0), key("b", 1.0)))
+    assert 2.5 < counts["a"] / counts["b"] < 3.5
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        pytest.param(ring(key("a", 0.0), key("b")), {"b"}, id="0 beside others: never"),
+        pytest.param(ring(key("a", 0.0)), {"a"}, id="0 alone: it is the only one"),
+        pytest.param(ring(key("a", 0.0), key("b", 0.0)), {"a", "b"}, id="all 0: all alike"),
+        pytest.param(ring(key("a", 1e-300), key("b", 0.0)), {"a"}, id="the smallest weight"),
+        pytest.param(ring(key("a", 1e6), key("b", 1e6)), {"a", "b"}, id="the largest weight"),
+    ],
+)
+def test_a_weight_may_be_nothing(keys: KeyRing, names: set[str]) -> None:
+    assert set(picked(keys)) == names
+
+
+def test_only_keys_that_allow_the_model_share_the_requests() -> None:
+    keys = ring(key("a", 9.0, ("o*",)), key("b", models=("gpt-*",)), key("c", blacklisted=("o3",)))
+    assert set(picked(keys, "gpt-4o")) == {"b", "c"}
+    assert set(picked(keys, "o3")) == {"a"}
+    assert set(picked(keys, None)) == {"a", "b", "c"}
+
+
+def test_a_request_may_pin_a_key_by_its_name() -> None:
+    assert set(picked(ring(key("a", 99.0), key("b", 0.0)), pinned="b")) == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "model", "pinned", "message"),
+    [
+        pytest.param(ring(), None, None, f"no key for openai: {MEND}", id="no key at all"),
+        pytest.param(ring(), "gpt-4o", "a", f"no key for openai: {MEND}", id="nor to pin"),
+        pytest.param(
+            ring(key("a", models=("b",)), key("c", models=("d",))),
+            "gpt-SECRET",
+            None,
+            "no key of openai allows this model; see `models` of its keys (a, c)",
+            id="no key for the model",
+        ),
+        pytest.param(
+            ring(key("a"), key("b", models=("c",))),
+            "gpt-SECRET",
+            "b",
+            "no key of openai allows this model; see `models` of its keys (a, b)",
+            id="a pinned key does not allow what it forbids",
+        ),
+        pytest.param(
+            ring(key("a")),
+            None,
+            "sk-SECRET",
+            "openai has no key of the name in x-passthrough-key; keys: a",
+            id="no key of that name",
+        ),
+    ],
+)
+def test_without_a_fitting_key_the_mend_is_named_and_nothing_is_echoed(
+    keys: KeyRing, model: str | None, pinned: str | None, message: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        keys.pick(model, pinned, random.Random(1))
+    assert (caught.value.code, caught.value.status) == ("no_key", 503)
+    assert caught.value.message == message
+
+
+def test_a_key_is_shown_without_its_secret() -> None:
+    assert "SECRET" not in repr(ring(key()))
+
+
+NAMES = st.text("abAB-/.", min_size=1, max_size=6)
+PATTERNS = st.lists(st.text("abAB-/.*?", min_size=1, max_size=4), max_size=3).map(tuple)
+KEYS = st.lists(
+    st.builds(key, st.just("k"), st.floats(0, 1e6), PATTERNS, PATTERNS), min_size=1, max_size=5
+)
+
+
+@settings(deadline=None)
+@given(KEYS, NAMES, st.integers())
+def test_whatever_chance_says_a_forbidden_model_never_gets_a_key(
+    keys: list[Key], model: str, seed: int
+) -> None:
+    named = ring(*(key(str(i), k.weight, k.models, k.blacklisted) for i, k in enumerate(keys)))
+    fit = {k.name for k in named.keys if k.allows(model)}
+    for pinned in (None, *(k.name for k in named.keys)):
+        expected = fit & {pinned} if pinned else fit
+        chosen = None
+        with contextlib.suppress(Refusal):
+            chosen = named.pick(model, pinned, random.Random(seed)).name
+        assert chosen in expected if expected else chosen is None
