@@ -10,17 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.providers import Credential, Origin
 from llm_passthrough.redact import forms
-from llm_passthrough.wire import (
-    Fields,
-    Seal,
-    Sealed,
-    Stripped,
-    clean_answer,
-    map_urls,
-    plain,
-    sign,
-    strip,
-)
+from llm_passthrough.seal import Seal, Sealed, plain, sign
+from llm_passthrough.wire import Fields, Stripped, clean_answer, map_urls, strip
 from mitmproxy import http, io
 from mitmproxy.addons import export
 from mitmproxy.connection import Server

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llm_passthrough import wire
 from llm_passthrough.clients import Door, is_loopback
 from llm_passthrough.config import Config, Network, ProviderEntry, RouteEntry
 from llm_passthrough.errors import ConfigError, Findings
-from llm_passthrough.keyring import KeyRing
+from llm_passthrough.keyring import Key, KeyRing
 from llm_passthrough.keys import Keys, name_of
 from llm_passthrough.providers import PROVIDERS, Base, Origin, Provider, generic
 from llm_passthrough.redact import Redactor
 from llm_passthrough.routes import Route, Routes, Upstream
+from llm_passthrough.seal import plain
 from llm_passthrough.settings import USUAL_KEYS, text
+from llm_passthrough.wire import CREDENTIALS
 
 _PREFIXES = {
     "openai": "/openai_passthrough",
@@ -48,12 +49,17 @@ class Parts:
 class Builder:
     """Collects the faults of one configuration while its parts are made."""
 
-    def __init__(self, config: Config, env: Mapping[str, str], name: str) -> None:
+    def __init__(
+        self, config: Config, env: Mapping[str, str], name: str, old: Parts | None = None
+    ) -> None:
         self._config = config
         self._env = env
         self._name = name
+        self._old = old
+        self._rings = {ring.provider: ring for ring in old.routes.rings} if old else {}
         self._findings = Findings()
-        self._keys = Keys(env, self._findings)
+        known = tuple(key for ring in self._rings.values() for key in ring.keys)
+        self._keys = Keys(env, self._findings, known)
 
     def build(self) -> Parts:
         """All parts. Raises ConfigError with a line for each fault."""
@@ -68,7 +74,8 @@ class Builder:
             Door.of(
                 (config.listen.host, *config.listen.allowed_hosts), config.listen.allowed_origins
             ),
-            Redactor(wire.plain(self._keys.secrets)),
+            # What is open still holds the secrets of the configuration before.
+            Redactor(plain(self._keys.secrets), self._old.redactor if self._old else None),
             tuple(f"{self._name}: {warning}" for warning in self._findings.warnings),
         )
 
@@ -117,7 +124,7 @@ class Builder:
         place = f"providers.{name}"
         provider = PROVIDERS[name]
         keys = self._keys.of(place, name, entry.keys)
-        ring = KeyRing(name, keys, f"set {_VARIABLES[name]}, or add a key under {place}.keys")
+        ring = self._ring(name, keys, f"set {_VARIABLES[name]}, or add a key under {place}.keys")
         network = entry.network_config
         url = network.base_url or provider.base_url
         return replace(
@@ -126,6 +133,14 @@ class Builder:
             endpoints=self._endpoints(place, entry),
             forward=entry.client_credentials == "forward",
         )
+
+    def _ring(self, name: str, keys: tuple[Key, ...], mend: str) -> KeyRing:
+        """A ring that remembers what was heard of the keys that stay."""
+        ring = KeyRing(name, keys, mend)
+        if (old := self._rings.get(name)) is not None:
+            stay = {key.name for key in keys if any(key is known for known in old.keys)}
+            ring.states.update({n: state for n, state in old.states.items() if n in stay})
+        return ring
 
     def _own_route(self, place: str, name: str, entry: RouteEntry) -> Route:
         header, network = entry.auth.header, entry.network_config
@@ -191,16 +206,19 @@ class Builder:
 
     def _extra_headers(self, place: str, network: Network) -> tuple[tuple[bytes, bytes], ...]:
         for name in network.extra_headers:
-            if _spelt(name).encode() in wire.CREDENTIALS:
+            if _spelt(name).encode() in CREDENTIALS:
                 self._findings.fault(place, f"{name} carries a credential; put it under keys")
             elif _spelt(name) in _NOT_FREE:
                 self._findings.fault(place, f"{name} belongs to the connection; remove it")
         return tuple((n.encode(), v.encode()) for n, v in network.extra_headers.items())
 
 
-def build(config: Config, env: Mapping[str, str], name: str) -> Parts:
-    """The parts for a configuration; `name` stands before each fault. Raises ConfigError."""
-    return Builder(config, env, name).build()
+def build(config: Config, env: Mapping[str, str], name: str, old: Parts | None = None) -> Parts:
+    """The parts for a configuration; `name` stands before each fault. Raises ConfigError.
+
+    With the `old` parts, keys that stay the same keep their tokens and their rest.
+    """
+    return Builder(config, env, name, old).build()
 
 
 def log_path(config: Config) -> Path:

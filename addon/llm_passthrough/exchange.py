@@ -12,9 +12,10 @@ from llm_passthrough.links import mapped
 from llm_passthrough.providers import Origin
 from llm_passthrough.record import Body, Facts, Fault, Outcome
 from llm_passthrough.routes import Route, Upstream
+from llm_passthrough.seal import plain
 from llm_passthrough.tee import Tee
 from llm_passthrough.verdict import Question, Verdict
-from llm_passthrough.wire import Fields, Stripped, plain
+from llm_passthrough.wire import Fields, Stripped
 
 _CAPTURES = ("none", "usage", "full")
 

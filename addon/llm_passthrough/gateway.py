@@ -18,21 +18,20 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from llm_passthrough import deadlines, failures, keep, links, replies, status
+from llm_passthrough import deadlines, failures, framing, keep, links, replies, status
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import identify
 from llm_passthrough.egress import Egress
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange, lower, new_id
 from llm_passthrough.guard import guarded, quiet
-from llm_passthrough.layer import Refused, arrived_absolute, client_failed, ends_with_connection
+from llm_passthrough.layer import Refused, arrived_absolute, client_failed
 from llm_passthrough.record import Body, Fault, Outcome
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.tee import Tee
 from llm_passthrough.transport import was_reset
 from llm_passthrough.wire import DOOR_HEADERS, clean_answer, map_urls, strip, with_length
 
-_STREAMED_TYPES = ("text/event-stream", "application/x-ndjson", "audio/", "video/")
 _MESSAGES_KEPT = 200
 
 
@@ -113,7 +112,8 @@ class Gateway:
         fields = map_urls(fields, exchange.link)
         fields = keep.heard(exchange, fields, self._clock(), time.time())
         response.headers.fields = exchange.answer_headers = fields
-        exchange.streaming = self._is_streamed(response)
+        limit = self.parts.config.limits.response_buffer
+        exchange.streaming = framing.is_streamed(response.headers, limit)
         if exchange.streaming:
             response.stream = exchange.answer_tee = Tee(exchange.body_limit, self._clock)
 
@@ -132,7 +132,7 @@ class Gateway:
             exchange.answer_body = Body(response.raw_content, len(response.raw_content))
         answered: Outcome = "upstream_error" if response.status_code >= 400 else "ok"
         fault = None
-        if ends_with_connection(response) and was_reset(flow.server_conn):
+        if framing.ends_with_connection(response.headers) and was_reset(flow.server_conn):
             answered, fault = "upstream_abort", failures.BROKEN_OFF
         self._finish(flow, exchange, "refused" if exchange.refused else answered, fault)
 
@@ -240,13 +240,6 @@ class Gateway:
 
     def _state(self) -> status.State:
         return status.State(self.writer.tally, self._clock())
-
-    def _is_streamed(self, response: http.Response) -> bool:
-        kind = response.headers.get("content-type", "").lower()
-        length = response.headers.get("content-length", "")
-        if kind.startswith(_STREAMED_TYPES) or not length.isdigit():
-            return True
-        return int(length) > self.parts.config.limits.response_buffer
 
     def _upstream_failed(self, flow: http.HTTPFlow, exchange: Exchange, message: str) -> None:
         refusal = failures.of_upstream(

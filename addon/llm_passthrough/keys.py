@@ -13,6 +13,7 @@ from llm_passthrough.keyring import Key
 from llm_passthrough.providers.google import is_project, is_region
 from llm_passthrough.redact import SHORTEST
 from llm_passthrough.settings import USUAL_KEYS, SettingError, readable_by_others, secret, text
+from llm_passthrough.tokens import TokenSource, azure_entra, google
 
 # The options of a key that only some providers know.
 _BELONGS = {
@@ -21,6 +22,7 @@ _BELONGS = {
     "organization": ("openai",),
     "project": ("openai", "vertex"),
 }
+_GOOGLE_SECRETS = ("private_key", "refresh_token", "client_secret")
 _SUCH_AS = {
     "api_version": "2025-04-01-preview",
     "project_id": "my-project-1",
@@ -29,10 +31,13 @@ _SUCH_AS = {
 
 
 class Keys:
-    """Makes keys; `secrets` are all that it has seen."""
+    """Makes keys; `secrets` are all that it has seen, `old` are keys that may stay."""
 
-    def __init__(self, env: Mapping[str, str], findings: Findings) -> None:
+    def __init__(
+        self, env: Mapping[str, str], findings: Findings, old: tuple[Key, ...] = ()
+    ) -> None:
         self._env = env
+        self._old = old
         self._findings = findings
         self.secrets: list[SecretStr] = []
 
@@ -59,44 +64,105 @@ class Keys:
                 )
 
     def _key(self, place: str, provider: str, name: str, entry: KeyEntry) -> Key | None:
-        if entry.value is None:
-            variable = USUAL_KEYS.get(provider, ("NAME",))[0]
-            self._findings.fault(
-                f"{place}.value", f"is missing; such as env.{variable} or file:PATH"
-            )
+        secret, token = self._secret(place, provider, name, entry)
+        if secret is None and token is None:
             return None
-        try:
-            value = secret(entry.value, self._env)
-        except SettingError as error:
-            self._findings.fault(f"{place}.value", str(error))
-            return None
-        self.secrets.append(value)
-        self._warn_about(place, entry.value, value)
         azure, vertex = entry.azure_key_config or AzureKey(), entry.vertex_key_config or VertexKey()
         at_azure, at_vertex = f"{place}.azure_key_config", f"{place}.vertex_key_config"
-        return Key(
+        oauth = provider == "vertex" and (token or self._is_oauth(vertex, entry.value or ""))
+        key = Key(
             name,
             provider,
-            value,
+            secret,
             entry.weight,
             entry.models,
             entry.blacklisted_models,
-            bearer=provider == "vertex" and self._is_token(vertex, entry.value),
+            bearer=bool(oauth) or (provider == "azure" and token is not None),
             api_version=self._text(f"{at_azure}.api_version", azure.api_version, _is_version),
             project=self._text(f"{at_vertex}.project_id", vertex.project_id, is_project),
             region=self._text(f"{at_vertex}.region", vertex.region, is_region),
             account_headers=_account(provider, entry),
+            token=token,
         )
+        # A key that stays keeps its token, and the ring what was heard of it.
+        return next((old for old in self._old if old == key), key)
 
-    def _text(self, place: str, reference: str | None, fits: Callable[[str], bool]) -> str | None:
-        if reference is None:
+    def _secret(
+        self, place: str, provider: str, name: str, entry: KeyEntry
+    ) -> tuple[SecretStr | None, TokenSource | None]:
+        """A key's secret, or where its tokens come from; neither when something is wrong."""
+        azure, vertex = entry.azure_key_config or AzureKey(), entry.vertex_key_config or VertexKey()
+        if provider == "azure" and (not entry.value or azure.client_id or azure.client_secret):
+            return None, self._entra(f"{place}.azure_key_config", name, azure)
+        if provider == "vertex" and (not entry.value or vertex.auth_credentials):
+            return None, self._google(f"{place}.vertex_key_config", name, vertex)
+        if not entry.value:
+            variable = USUAL_KEYS.get(provider, ("NAME",))[0]
+            self._findings.fault(
+                f"{place}.value", f"is missing; such as env.{variable} or file:PATH"
+            )
+            return None, None
+        value = self._resolved(f"{place}.value", entry.value, secret)
+        if value is not None:
+            self.secrets.append(value)
+            self._warn_about(place, entry.value, value)
+        return value, None
+
+    def _entra(self, place: str, name: str, azure: AzureKey) -> TokenSource | None:
+        if not azure_entra.installed():
+            self._findings.fault(place, azure_entra.MISSING)
             return None
+        scopes = azure.scopes or (azure_entra.SCOPE,)
+        if not (azure.client_id or azure.client_secret or azure.tenant_id):
+            return TokenSource(f"azure/{name}", azure_entra.default_chain(scopes), scopes)
+        parts = []
+        for option in ("tenant_id", "client_id"):
+            reference = getattr(azure, option)
+            if not reference:
+                self._findings.fault(f"{place}.{option}", "is missing; an application has one")
+            parts.append(self._resolved(f"{place}.{option}", reference or "", text))
+        if not azure.client_secret:
+            self._findings.fault(f"{place}.client_secret", "is missing; such as env.NAME")
+            return None
+        client_secret = self._resolved(f"{place}.client_secret", azure.client_secret, secret)
+        if client_secret is None or not all(parts):
+            return None
+        self.secrets.append(client_secret)
+        tenant, client = str(parts[0]), str(parts[1])
+        fetch = azure_entra.service_principal(tenant, client, client_secret, scopes)
+        return TokenSource(f"azure/{name}", fetch, (tenant, client, client_secret, scopes))
+
+    def _google(self, place: str, name: str, vertex: VertexKey) -> TokenSource | None:
+        if not google.installed():
+            self._findings.fault(place, google.MISSING)
+            return None
+        if not vertex.auth_credentials:
+            return TokenSource(f"vertex/{name}", google.default_credentials(), "default")
+        where = f"{place}.auth_credentials"
+        content = self._resolved(where, vertex.auth_credentials, text)
+        if content is None:
+            return None
+        credentials = SecretStr(content)
         try:
-            value = text(reference, self._env)
+            info = google.check(credentials)
+        except ValueError as error:
+            self._findings.fault(where, str(error))
+            return None
+        self.secrets.extend(SecretStr(info[part]) for part in _GOOGLE_SECRETS if info.get(part))
+        return TokenSource(f"vertex/{name}", google.from_info(credentials), credentials)
+
+    def _resolved[T](
+        self, place: str, reference: str, read: Callable[[str, Mapping[str, str]], T]
+    ) -> T | None:
+        try:
+            return read(reference, self._env)
         except SettingError as error:
             self._findings.fault(place, str(error))
             return None
-        if not fits(value):
+
+    def _text(self, place: str, reference: str | None, fits: Callable[[str], bool]) -> str | None:
+        value = None if reference is None else self._resolved(place, reference, text)
+        if value is not None and not fits(value):
             self._findings.fault(
                 place, f"is not valid; such as {_SUCH_AS[place.rpartition('.')[2]]}"
             )
@@ -113,7 +179,7 @@ class Keys:
                 "so that it is not looked for in recorded bodies",
             )
 
-    def _is_token(self, vertex: VertexKey, reference: str) -> bool:
+    def _is_oauth(self, vertex: VertexKey, reference: str) -> bool:
         if vertex.credential == "auto":
             return text(reference, self._env).startswith("ya29.")
         return vertex.credential == "oauth_token"

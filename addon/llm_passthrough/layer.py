@@ -35,7 +35,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHeadersHook
 from mitmproxy.proxy.utils import ReceiveBuffer
 
-from llm_passthrough.wire import Sealed
+from llm_passthrough.seal import Sealed
 
 type Commands[T] = layer.CommandGenerator[T]
 
@@ -54,12 +54,6 @@ def arrived_absolute(request: http.Request) -> bool:
 def client_failed(flow: http.HTTPFlow) -> bool:
     """Whether it was the client's side of a flow that broke."""
     return flow in _CLIENT_FAILED
-
-
-def ends_with_connection(response: http.Response) -> bool:
-    """Whether only the end of the connection says where a body ends (RFC 9112 6.3)."""
-    headers = response.headers
-    return "content-length" not in headers and "transfer-encoding" not in headers
 
 
 class Refused(http.Response):

@@ -58,6 +58,11 @@ def unreachable(strikes: int) -> Rest:
     return Rest(_grown(_BRIEF, strikes, _BRIEF_LONGEST), "could not be reached")
 
 
+def without_token(strikes: int) -> Rest:
+    """The rest of a key for which no token could be had."""
+    return Rest(min(_FIRST * 2**strikes, _LONGEST), "no token")
+
+
 def asked_for(headers: Mapping[str, str], now: float) -> float | None:
     """The pause in seconds that an answer's headers ask for, or None.
 

@@ -121,6 +121,11 @@ class Routes:
         raise Refusal("no_route", f"no route for this path; routes: {self.names}")
 
     @property
+    def rings(self) -> list[KeyRing]:
+        """All key rings."""
+        return [upstream.ring for route in self.table for upstream in route.upstreams]
+
+    @property
     def names(self) -> str:
         """The prefixes, for messages."""
         return ", ".join(sorted(route.prefix for route in self.table))

@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -113,25 +114,34 @@ def usual_providers(env: Mapping[str, str]) -> dict[str, object]:
     providers: dict[str, object] = {}
     for provider, names in USUAL_KEYS.items():
         name = next((name for name in names if env.get(name)), None)
-        if name is None:
-            continue
-        key: dict[str, object] = {"name": name, "value": f"env.{name}"}
-        if provider == "azure":
-            if not env.get("AZURE_OPENAI_ENDPOINT"):
-                continue
-            azure = {"endpoint": "env.AZURE_OPENAI_ENDPOINT"}
-            if env.get("OPENAI_API_VERSION"):
-                azure["api_version"] = "env.OPENAI_API_VERSION"
-            key["azure_key_config"] = azure
-        if provider == "vertex":
-            vertex = {
-                option: f"env.{variable}"
-                for option, variable in (
-                    ("project_id", "GOOGLE_CLOUD_PROJECT"),
-                    ("region", "GOOGLE_CLOUD_LOCATION"),
-                )
-                if env.get(variable)
-            }
-            key["vertex_key_config"] = vertex
-        providers[provider] = {"keys": [key]}
-    return providers
+        if name is not None:
+            providers[provider] = {"keys": [{"name": name, "value": f"env.{name}"}]}
+    _add_azure(providers, env)
+    _add_vertex(providers, env)
+    return {provider: entry for provider, entry in providers.items() if entry}
+
+
+def _add_azure(providers: dict[str, Any], env: Mapping[str, str]) -> None:
+    """The endpoint, without which there is no key; with it alone, the machine's identity."""
+    if not env.get("AZURE_OPENAI_ENDPOINT"):
+        providers.pop("azure", None)
+        return
+    config = _references(env, endpoint="AZURE_OPENAI_ENDPOINT", api_version="OPENAI_API_VERSION")
+    entry = providers.setdefault("azure", {"keys": [{"name": "entra"}]})
+    if "value" not in entry["keys"][0] and not env.get("AZURE_TENANT_ID"):
+        providers.pop("azure")  # an endpoint alone does not say that its identity is to be used
+        return
+    entry["keys"][0]["azure_key_config"] = config
+
+
+def _add_vertex(providers: dict[str, Any], env: Mapping[str, str]) -> None:
+    """Project and location; with both, and no express key, the default credentials."""
+    config = _references(env, project_id="GOOGLE_CLOUD_PROJECT", region="GOOGLE_CLOUD_LOCATION")
+    if "vertex" not in providers and len(config) == 2:
+        providers["vertex"] = {"keys": [{"name": "google"}]}
+    if "vertex" in providers and config:
+        providers["vertex"]["keys"][0]["vertex_key_config"] = config
+
+
+def _references(env: Mapping[str, str], **options: str) -> dict[str, str]:
+    return {option: f"env.{name}" for option, name in options.items() if env.get(name)}

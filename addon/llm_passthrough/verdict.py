@@ -11,7 +11,8 @@ from llm_passthrough.keyring import Key
 from llm_passthrough.providers import Ask, Credential, Target
 from llm_passthrough.providers.google import names_vertex
 from llm_passthrough.routes import Route, Upstream
-from llm_passthrough.wire import ACCOUNT, Fields, Sealed, Stripped, sign
+from llm_passthrough.seal import Sealed, sign
+from llm_passthrough.wire import ACCOUNT, Fields, Stripped
 
 # How much of a body is looked at for a Vertex resource name, when nothing else decides.
 _LOOK = 64 << 10

@@ -1,20 +1,16 @@
-"""What leaves and what comes back: strip the client's credentials, seal ours on.
+"""What leaves and what comes back: strip the client's credentials, clean the provider's answer.
 
-The only module that opens a secret and that edits a request's or an answer's headers. Header
+The module that edits a request's and an answer's headers. Header
 fields are raw (name, value) byte pairs; what no rule names keeps its order and spelling.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from mitmproxy import http
-from mitmproxy.connection import Server
 from pydantic import SecretStr
 
-from llm_passthrough.providers import Credential, Origin
 from llm_passthrough.redact import SHORTEST, forms
 
 type Fields = tuple[tuple[bytes, bytes], ...]
@@ -91,7 +87,7 @@ def strip(fields: Fields, target: bytes) -> Stripped:
     taken: list[tuple[bytes, bytes]] = []
     control: dict[bytes, bytes] = {}
     for name, value in fields:
-        key = _key(name)
+        key = spelt(name)
         if key in CREDENTIALS or key in ACCOUNT:
             taken.append((key, value))
         elif key == b"sec-websocket-protocol":
@@ -118,7 +114,7 @@ def clean_answer(fields: Fields, status: int, secret: SecretStr | None) -> Field
     echoed = [form for form in _spellings(secret) if form in whole] if secret else []
     kept: list[tuple[bytes, bytes]] = []
     for name, value in fields:
-        key = _key(name)
+        key = spelt(name)
         if key == b"connection":
             kept.extend(_connection(name, value, upgrade=status == 101))
             continue
@@ -160,114 +156,7 @@ def ask_to_retry(fields: Fields) -> Fields:
     return (*kept, (b"x-should-retry", b"true"), (b"retry-after-ms", b"1"))
 
 
-class Sealed(http.Headers):
-    """Headers whose credential is a placeholder everywhere but on the wire.
-
-    mitmproxy sends `bytes(headers)` and shows, saves, copies and exports `fields`. The secret is
-    no part of `fields`; it is put in by the one `bytes()` that follows `unlock`, which the seam
-    into mitmproxy calls when the connection is made, and only if that is the right one.
-    """
-
-    def __init__(self, fields: Fields = (), seal: "Seal | None" = None) -> None:
-        super().__init__(fields)
-        self.seal = seal
-        self._unlocked = False
-
-    def unlock(self, server: Server) -> bool:
-        """Whether `server` is the origin that these headers are for; arms the next bytes()."""
-        self._unlocked = self.seal is not None and self.seal.fits(server)
-        return self._unlocked
-
-    def __bytes__(self) -> bytes:
-        if not self._unlocked or self.seal is None:
-            return super().__bytes__()
-        self._unlocked = False
-        return b"".join(b"%s: %s\r\n" % field for field in self.seal.opened(self.fields))
-
-    def __copy__(self) -> http.Headers:
-        return http.Headers(self.fields)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> http.Headers:
-        return http.Headers(self.fields)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("sealed headers are not pickled")
-
-
-@dataclass(frozen=True, slots=True)
-class Seal:
-    """A secret, the placeholder that stands for it, and the one origin it may go to."""
-
-    origin: Origin
-    header: bytes = b""
-    shown: bytes = b""
-    secret: SecretStr | None = field(default=None, repr=False)
-    form: bytes = b"{key}"
-
-    def fits(self, server: Server) -> bool:
-        """Whether a made connection is the one that this seal was made for."""
-        if server.via is not None or not self.origin.is_at(server.address, server.tls):
-            return False
-        # Verified by mitmproxy: ssl_insecure is refused at start and at run time.
-        return not server.tls or (server.tls_established and server.sni == self.origin.host)
-
-    def opened(self, fields: Fields) -> Fields:
-        """The fields as they go on the wire.
-
-        Only the credential's own header is opened: a client may know how the placeholder looks,
-        and have put it into another one that the provider would show him.
-        """
-        if self.secret is None:
-            return fields
-        shown = (self.header, self.shown)
-        value = self.form.replace(b"{key}", self.secret.get_secret_value().encode())
-        return tuple((self.header, value) if field == shown else field for field in fields)
-
-
-def sign(
-    fields: Fields,
-    origin: Origin,
-    credential: Credential | None,
-    secret: SecretStr | None,
-    label: str,
-    extra: Fields = (),
-) -> Sealed:
-    """The fields with the origin's Host, `extra`, and exactly one credential, put on last.
-
-    `label` stands for the secret in what is shown, such as `[openai/key-1]`. Without a
-    credential (a route without a key) the headers are sealed to the origin all the same.
-    """
-    # A route may send its key in a header that `strip` does not know as a credential's.
-    header = _key(credential.header) if credential else b""
-    extra += credential.extra if credential else ()
-    ours = {header, *(_key(name) for name, _ in extra)}
-    out = [
-        (name, origin.authority if name.lower() == b"host" else value)
-        for name, value in fields
-        if _key(name) not in ours
-    ]
-    if not any(name.lower() == b"host" for name, _ in out):
-        out.insert(0, (b"Host", origin.authority))
-    out.extend((name, value) for name, value in extra if _key(name) != header)
-    if credential is None or secret is None:
-        return Sealed(tuple(out), Seal(origin))
-    shown = credential.form.replace(b"{key}", label.encode())
-    out.append((credential.header, shown))
-    return Sealed(tuple(out), Seal(origin, credential.header, shown, secret, credential.form))
-
-
-def opened(headers: Sealed) -> dict[str, str]:
-    """Sealed headers with their secret in them, for a request that the command line sends."""
-    fields = headers.seal.opened(headers.fields) if headers.seal else headers.fields
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}
-
-
-def plain(secrets: Iterable[SecretStr]) -> list[str]:
-    """The texts that must not stand in any record: for the redactor, at start."""
-    return [secret.get_secret_value() for secret in secrets]
-
-
-def _key(name: bytes) -> bytes:
+def spelt(name: bytes) -> bytes:
     """A header's name as it is compared: many servers take `X_Api_Key` for `x-api-key`."""
     return name.lower().replace(b"_", b"-")
 
@@ -285,7 +174,7 @@ def _spellings(secret: SecretStr) -> tuple[bytes, ...]:
 def _nominated(fields: Fields) -> frozenset[bytes]:
     """The headers that `Connection` names; never those that frame or route the message."""
     values = [value for name, value in fields if name.lower() == b"connection"]
-    names = {_key(part.strip()) for value in values for part in value.split(b",")}
+    names = {spelt(part.strip()) for value in values for part in value.split(b",")}
     return frozenset(names - _FRAMING)
 
 

@@ -188,7 +188,7 @@ def test_an_error_in_any_function_answers_the_client_and_sends_nothing(
     """H01: one function after the other, with a secret in the error's text."""
     data, right = KINDS[kind]
     called = patient.called(data)
-    sent = called.index("wire.Sealed.unlock") if "wire.Sealed.unlock" in called else 0
+    sent = called.index("seal.Sealed.unlock") if "seal.Sealed.unlock" in called else 0
     wrong: list[str] = []
     for number, name in enumerate(called):
         if name in patient.tried or name.startswith(NOT_OURS):

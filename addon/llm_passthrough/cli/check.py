@@ -18,9 +18,9 @@ from llm_passthrough.errors import Refusal
 from llm_passthrough.keyring import Key
 from llm_passthrough.providers import Ask
 from llm_passthrough.routes import Upstream
+from llm_passthrough.seal import opened, sign
 from llm_passthrough.status import ready
 from llm_passthrough.tokens import TokenError
-from llm_passthrough.wire import opened, sign
 
 _TIMEOUT = 10.0
 

@@ -73,17 +73,30 @@ class Section(BaseModel):
 
 
 class AzureKey(Section):
-    """What belongs to one Azure OpenAI resource."""
+    """What belongs to one Azure OpenAI resource.
+
+    With a client id, secret and tenant the key is an Entra ID application; without these and
+    without a value it is whatever identity this machine has.
+    """
 
     endpoint: str | None = None
     api_version: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+    tenant_id: str | None = None
+    scopes: tuple[str, ...] = ()
 
 
 class VertexKey(Section):
-    """What belongs to one Google Cloud project."""
+    """What belongs to one Google Cloud project.
+
+    `auth_credentials` is the content of a Google credentials file; without these and without a
+    value the key is the application default credentials.
+    """
 
     project_id: str | None = None
     region: str | None = None
+    auth_credentials: str | None = None
     credential: Literal["auto", "api_key", "oauth_token"] = "auto"
 
 

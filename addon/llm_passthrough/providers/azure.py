@@ -25,7 +25,10 @@ def locate(ask: Ask, key: Key, base: Base) -> Target:
 
 
 def sign(ask: Ask, key: Key) -> Credential:
-    """`api-key`, or `x-api-key` for Claude on Azure: by path, never by the model's name."""
+    """An Entra ID token as `Authorization: Bearer`; a key as `api-key`, or as `x-api-key` for
+    Claude on Azure: by path, never by the model's name."""
+    if key.bearer:
+        return Credential(b"Authorization", b"Bearer {key}")
     return Credential(b"x-api-key" if ask.path.startswith(b"/anthropic/") else b"api-key")
 
 

@@ -82,6 +82,10 @@ class Writer:
         """Start the thread."""
         self._thread.start()
 
+    def knows(self, redactor: Redactor) -> None:
+        """From now on redact with this one: the configuration has other secrets."""
+        self._redactor = redactor
+
     def put(self, facts: Facts) -> None:
         """Hand over an exchange; never blocks. Beyond the capacity it is dropped and counted."""
         size = _size(facts)

@@ -57,11 +57,13 @@ class TokenSource:
         self,
         label: str,
         fetch: Fetch,
+        identity: object = None,
         *,
         clock: Callable[[], float] = time.time,
         deadline: float = 30.0,
     ) -> None:
         self.label = label
+        self.identity = identity
         self._fetch = fetch
         self._clock = clock
         self._deadline = deadline
@@ -69,6 +71,15 @@ class TokenSource:
         self._renew_at = 0.0
         self._dropped_at: float | None = None
         self._pending: asyncio.Future[Token] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Two sources are one when they were made from the same settings (`identity`)."""
+        if not isinstance(other, TokenSource) or self.identity is None:
+            return self is other
+        return (self.label, self.identity) == (other.label, other.identity)
+
+    def __hash__(self) -> int:
+        return hash(self.label)
 
     async def get(self) -> SecretStr:
         """A token that is valid for LAST seconds or more, or one just fetched. Raises TokenError.
