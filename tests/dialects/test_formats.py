@@ -1,6 +1,7 @@
 """What each wire format says, and where: one table of answers and the readings they should give."""
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -406,3 +407,28 @@ def test_a_frame_too_long_is_passed_over_and_the_next_are_read() -> None:
 )
 def test_compatible_services_have_operations_too(path: str, name: str) -> None:
     assert operation(path) == name
+
+
+@pytest.mark.parametrize("kind", ["application/stream+json", "text/event-stream", JSON])
+def test_coheres_first_stream_is_read(kind: str) -> None:
+    rows = [
+        {"event_type": "stream-start", "generation_id": "g"},
+        {"event_type": "text-generation", "text": "Hi"},
+        {"event_type": "tool-calls-generation", "tool_calls": [{"name": "weather"}]},
+        {
+            "event_type": "stream-end",
+            "finish_reason": "COMPLETE",
+            "response": {
+                "generation_id": "g",
+                "meta": {"billed_units": {"input_tokens": 2, "output_tokens": 3}},
+            },
+        },
+    ]
+    body = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    got = read("/v1/chat", body, kind)
+    assert (got.response_id, got.finish_reasons, got.tool_calls) == (
+        "g",
+        ("COMPLETE",),
+        ("weather",),
+    )
+    assert got.usage == Usage(input_tokens=2, output_tokens=3)

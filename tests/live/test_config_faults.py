@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from live.harness import BIN, SCRIPT, Gateway, Provider, config_for, free_port, request, running
 from live.oracles import talk
 
@@ -242,7 +243,7 @@ def command(folder: Path, fault: Fault) -> list[str]:
         path = folder / "given.yaml"
         filled = fault.content.replace(b"{PORT}", str(port).encode())
         path.write_bytes(filled.replace(b"{FOLDER}", str(folder).encode()))
-    confdir = ("--set", f"confdir={folder}/mitm")
+    confdir = ("--set", f"confdir={folder.parent}/mitm")  # one authority for all
     if fault.program == "serve":
         head = [str(BIN / "llm-passthrough"), "serve", "--port", str(port), "--config", str(path)]
         return [*head, *confdir, *args]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from live import harness
 from live.harness import CLIENT_KEY, KEYS, SCRIPT, Gateway, Provider, Web, config_for, running
 from live.oracles import Heard, Listener, Oracles, found, talk
@@ -226,7 +227,7 @@ def test_an_error_of_any_kind_answers_the_client(patient: Patient, error: str) -
     assert not wrong, "\n".join(wrong)
 
 
-# -- other addons ------------------------------------------------------------------------------------
+# -- other addons ----------------------------------------------------------------------------------
 
 
 # Does in a hook what the file `how` says: a deed and the hook's name.

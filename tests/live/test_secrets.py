@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live.harness import CLIENT_KEY, KEYS, Gateway, Provider, Web, config_for, running
-from live.oracles import Heard, Listener, Oracles, found, talk
 from mitmproxy.io import FlowWriter
 from mitmproxy.test import tflow
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
+
+from live.harness import CLIENT_KEY, KEYS, Gateway, Provider, Web, config_for, running
+from live.oracles import Heard, Listener, Oracles, found, talk
 
 CHAT = "/openai_passthrough/v1/chat/completions"
 SECRETS = (*KEYS.values(), CLIENT_KEY)
@@ -311,7 +312,7 @@ def test_what_a_person_edits_is_judged_anew(desk: Desk, edit: Edit) -> None:
         assert len(seen) == 1
 
 
-# -- replay ------------------------------------------------------------------------------------------
+# -- replay ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -364,7 +365,7 @@ def test_a_flow_from_a_file_is_trusted_in_nothing(desk: Desk) -> None:
         assert b"[openai/openai-main]" not in each.head
 
 
-# -- options at run time -----------------------------------------------------------------------------
+# -- options at run time ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

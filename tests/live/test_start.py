@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from live.harness import (
     BIN,
     CLIENT_KEY,
@@ -143,7 +144,7 @@ def test_without_a_file_the_usual_variables_make_the_keys(
         assert not found(SECRETS, gateway.output.encode())
 
 
-# -- the end -----------------------------------------------------------------------------------------
+# -- the end ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("program", ["mitmdump", "serve"])
@@ -168,7 +169,7 @@ def test_a_signal_during_a_stream_ends_it_in_time_with_a_record(
     assert "Traceback" not in gateway.output
 
 
-# -- a person at a terminal ---------------------------------------------------------------------------
+# -- a person at a terminal ------------------------------------------------------------------------
 
 
 class Terminal:

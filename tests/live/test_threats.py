@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from live.harness import CLIENT_KEY, KEYS, Gateway, Provider, config_for, free_port, names_addon
 from live.oracles import Heard, Listener, Oracles, found, talk
 
@@ -617,7 +618,9 @@ CODINGS = {
 }
 PARSING = [
     pytest.param(
-        Case(framed("Content-Length: 6", f"{TE}: chunked", body=b"0\r\n\r\nX"), (400,), records=None),
+        Case(
+            framed("Content-Length: 6", f"{TE}: chunked", body=b"0\r\n\r\nX"), (400,), records=None
+        ),
         id="B01-length-and-chunked",
     ),
     pytest.param(
@@ -634,13 +637,14 @@ PARSING = [
     ),
     *(
         pytest.param(
-            Case(framed(*lines, body=b"2\r\n{}\r\n0\r\n\r\n"), (400,), records=None), id=f"B04-{name}"
+            Case(framed(*lines, body=b"2\r\n{}\r\n0\r\n\r\n"), (400,), records=None),
+            id=f"B04-{name}",
         )
         for name, lines in CODINGS.items()
     ),
     pytest.param(
         Case(
-            framed(f"{TE}: chunked", body=b"2\r\n{}\r\n0\r\n\r\n").replace(b"HTTP/1.1", b"HTTP/1.0"),
+            framed(f"{TE}: chunked", body=CHUNKED).replace(b"HTTP/1.1", b"HTTP/1.0"),
             (400,),
             records=None,
         ),
@@ -696,7 +700,7 @@ PARSING = [
         Case(b"GET " + CHAT.encode() + b"\r\n\r\n", (400,), records=None), id="B19-no-version"
     ),
     pytest.param(Case(ask(CHAT, method="TRACE"), (405,)), id="B24-trace"),
-    pytest.param(Case(ask(CHAT, method="connect"), (400, 403, 405), records=None), id="B24-connect"),
+    pytest.param(Case(ask(CHAT, method="connect"), (400, 403, 405), records=None), id="B24-case"),
     pytest.param(Case(ask(CHAT, method="post"), (405,)), id="B24-lower-case"),
     pytest.param(Case(ask(CHAT, method="M" * 5000), (405, 400), records=None), id="B24-long"),
     pytest.param(
@@ -870,7 +874,7 @@ BROWSERS = [
     pytest.param(Case(ask(CHAT, EVIL, "Content-Type: text/plain"), (403,)), id="E02-no-sec-fetch"),
     pytest.param(Case(ask(CHAT, "Origin: null"), (403,)), id="E02-origin-null"),
     pytest.param(
-        Case(ask(CHAT, "Origin: http://localhost:3000"), (403,)), id="E02-another-port-of-this-machine"
+        Case(ask(CHAT, "Origin: http://localhost:3000"), (403,)), id="E02-another-port-of-ours"
     ),
     pytest.param(Case(ask(CHAT, "Referer: https://evil.test/x"), (403,)), id="E02-referer"),
     pytest.param(Case(ask(CHAT, "Sec-Fetch-Site: same-site"), (403,)), id="E01-same-site"),
@@ -900,8 +904,8 @@ BROWSERS = [
         )
     ),
     pytest.param(
-        Case(get("/openai_passthrough/v1/models", "Sec-Fetch-Dest: image", "Sec-Fetch-Mode: no-cors",
-                 "Sec-Fetch-Site: cross-site"), (403,)),
+        Case(get("/openai_passthrough/v1/models", "Sec-Fetch-Dest: image",
+                 "Sec-Fetch-Mode: no-cors", "Sec-Fetch-Site: cross-site"), (403,)),
         id="E08-image",
     ),
 ]  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -103,8 +104,14 @@ class Filter:
         """
         if self.grep is None:
             return True
-        text = entry.text().lower()
-        if any(form in text for form in _spellings(self.grep)):
+        text = entry.text()
+        # Only ASCII can be compared in any case without decoding it, which is much faster.
+        low = (
+            text.lower()
+            if self.grep.isascii()
+            else text.decode("utf-8", "replace").lower().encode()
+        )
+        if any(form in low for form in _spellings(self.grep)):
             return True
         wanted = self.grep.lower()
         return bool(entry.row.stream) and any(
@@ -163,10 +170,11 @@ def _is_model(row: Row, wanted: str) -> bool:
     return any(wanted in name for name in names)
 
 
-def _spellings(text: str) -> set[bytes]:
+@cache
+def _spellings(text: str) -> frozenset[bytes]:
     """A text as it may stand in a record: a body is JSON inside of JSON, and may escape more."""
     found = set()
     for ascii_only in (False, True):
         inside = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
         found |= {inside, json.dumps(inside, ensure_ascii=False)[1:-1]}
-    return {spelling.lower().encode("utf-8", "replace") for spelling in found}
+    return frozenset(spelling.lower().encode("utf-8", "replace") for spelling in found)

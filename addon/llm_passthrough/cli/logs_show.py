@@ -28,7 +28,7 @@ from llm_passthrough.cli.logs_view import (
 )
 from llm_passthrough.columns import Row
 from llm_passthrough.conversation import Part, Turn, turns
-from llm_passthrough.conversation.parts import size
+from llm_passthrough.conversation.values import size
 from llm_passthrough.ledger import Count, Ledger, Span
 
 Id = Annotated[str, typer.Argument(help="The id, its beginning, or `last`.")]

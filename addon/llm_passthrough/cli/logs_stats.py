@@ -61,7 +61,7 @@ class Times:
         for bucket in sorted(self.buckets):
             rank -= self.buckets[bucket]
             if rank <= 0:
-                return float(f"{math.exp(bucket * _GROWTH):.3g}")
+                return float(f"{math.exp(bucket * _GROWTH):.4g}")
         return None
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.text import Text
 
 from llm_passthrough.columns import Row
-from llm_passthrough.conversation.parts import size
+from llm_passthrough.conversation.values import size
 
 COLOURS = {"ok": "green", "refused": "yellow", "client_abort": "yellow"}
 ID_SHOWN = 16

@@ -10,16 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_passthrough.conversation.assembly import assembled, events, loads
-from llm_passthrough.conversation.parts import (
-    Json,
-    Part,
-    as_dict,
-    as_list,
-    compact,
-    flat,
-    parts,
-    size,
-)
+from llm_passthrough.conversation.parts import Part, flat, parts
+from llm_passthrough.conversation.values import Json, as_dict, as_list, compact, size
 
 __all__ = ["Part", "Turn", "turns"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-type Json = dict[str, Any]
+from llm_passthrough.conversation.values import Json, as_dict
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 _SSE_START = re.compile(r"\s*(data|event|id|retry)?:")
@@ -81,7 +81,7 @@ def _chat(stream: list[Json]) -> Json:
     for event in stream:
         for choice in _objects(event.get("choices")):
             into = choices.setdefault(str(choice.get("index", 0)), {"message": {}})
-            _merge(into["message"], _dict(choice.get("delta") or choice.get("message")))
+            _merge(into["message"], as_dict(choice.get("delta") or choice.get("message")))
             if isinstance(choice.get("text"), str):
                 into["text"] = into.get("text", "") + choice["text"]
             into["finish_reason"] = choice.get("finish_reason") or into.get("finish_reason")
@@ -143,9 +143,9 @@ def _responses(stream: list[Json]) -> Json:
     for event in stream:
         place = str(event.get("output_index", 0))
         kind = str(event.get("type"))
-        answer = _dict(event.get("response")) or answer
+        answer = as_dict(event.get("response")) or answer
         if kind in ("response.output_item.added", "response.output_item.done"):
-            items[place] = _dict(event.get("item"))
+            items[place] = as_dict(event.get("item"))
         elif kind in _PIECES and isinstance(event.get("delta"), str):
             _add_piece(items.setdefault(place, {}), event["delta"], *_PIECES[kind])
     # Some servers leave the output of the last event empty.
@@ -181,12 +181,12 @@ def _messages(stream: list[Json]) -> Json:
     message = 0  # tools that run at the provider's can make several messages of one stream
     for event in stream:
         kind, place = event.get("type"), (message, str(event.get("index", 0)))
-        delta = _dict(event.get("delta"))
+        delta = as_dict(event.get("delta"))
         if kind == "message_start":
             message += 1
-            answer = _dict(event.get("message"))
+            answer = as_dict(event.get("message"))
         elif kind == "content_block_start":
-            blocks[place] = dict(_dict(event.get("content_block")))
+            blocks[place] = dict(as_dict(event.get("content_block")))
         elif kind == "content_block_delta":
             source, target = _DELTAS.get(str(delta.get("type")), ("", ""))
             piece, block = delta.get(source), blocks.setdefault(place, {"type": "text"})
@@ -206,7 +206,7 @@ def _gemini(stream: list[Json]) -> Json:
         answer = answer | {name: value for name, value in event.items() if name != "candidates"}
         for candidate in _objects(event.get("candidates")):
             into = candidates.setdefault(str(candidate.get("index", 0)), {"parts": []})
-            content = _dict(candidate.get("content"))
+            content = as_dict(candidate.get("content"))
             into["role"] = content.get("role") or into.get("role")
             for part in _objects(content.get("parts")):
                 _add_part(into["parts"], part)
@@ -216,8 +216,8 @@ def _gemini(stream: list[Json]) -> Json:
 
 def _add_part(parts: list[Json], part: Json) -> None:
     last = parts[-1] if parts else {}
-    text, call = part.get("text"), _dict(part.get("functionCall"))
-    under_way = _dict(last.get("functionCall"))
+    text, call = part.get("text"), as_dict(part.get("functionCall"))
+    under_way = as_dict(last.get("functionCall"))
     same = bool(last.get("thought")) == bool(part.get("thought"))
     if isinstance(text, str) and isinstance(last.get("text"), str) and same:
         last["text"] += text
@@ -237,7 +237,7 @@ def _add_arguments(call: Json, piece: Json) -> None:
     pieces = _objects(piece.get("partialArgs"))
     if not pieces:
         return
-    args = call["args"] = dict(_dict(call.get("args")))
+    args = call["args"] = dict(as_dict(call.get("args")))
     for one in pieces:
         place = str(one.get("jsonPath", "$"))
         value = next((one[name] for name in one if name.endswith("Value")), None)
@@ -265,10 +265,6 @@ def _errors(stream: list[Json]) -> list[Any]:
         for event in stream
         if event.get("error") or event.get("type") == "error"
     ]
-
-
-def _dict(value: Any) -> Json:
-    return value if isinstance(value, dict) else {}
 
 
 def _objects(value: Any) -> list[Json]:

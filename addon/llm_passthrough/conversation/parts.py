@@ -4,12 +4,13 @@ Chat Completions, Responses and Messages name the `type` of a part, Gemini's par
 that says it. Pictures, sound and files are told by their kind and size, never shown.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-type Json = dict[str, Any]
+from llm_passthrough.conversation import media
+from llm_passthrough.conversation.values import Json, as_dict, as_list, compact, size
+
 type Kind = Literal[
     "text", "thinking", "tool_call", "tool_result", "media", "refusal", "error", "note", "raw"
 ]
@@ -29,6 +30,9 @@ class Part:
     name: str = ""
 
 
+type Reader = Callable[[Json, int], Iterator[Part]]
+
+
 def parts(content: Any, depth: int = 0) -> list[Part]:
     """The parts of a content: a text, a part, or a list of them."""
     if isinstance(content, str):
@@ -45,36 +49,6 @@ def flat(content: Any, depth: int = 0) -> str:
     if isinstance(content, list | str) or (isinstance(content, dict) and "type" in content):
         return "\n".join(_line(part) for part in parts(content, depth))
     return "" if content is None else compact(content)
-
-
-def compact(value: Any) -> str:
-    """A value as short JSON; a text stays as it is."""
-    if isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (ValueError, TypeError, RecursionError):
-        return "?"
-
-
-def size(count: object) -> str:
-    """A number of bytes for a person."""
-    number = float(count) if isinstance(count, int) and 0 <= count < 1 << 60 else 0.0
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"
-
-
-def as_dict(value: Any) -> Json:
-    """A JSON object; anything else is an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def as_list(value: Any) -> list[Any]:
-    """A JSON array; anything else is an empty one."""
-    return value if isinstance(value, list) else []
 
 
 def _part(part: Json, depth: int) -> Iterator[Part]:
@@ -170,40 +144,6 @@ def _nothing(part: Json, depth: int) -> Iterator[Part]:
     yield from ()
 
 
-def _image(part: Json, depth: int) -> Iterator[Part]:
-    """`image_url` (a text or an object), `source` of Anthropic, `file_id`."""
-    where = part.get("image_url", part.get("source", part.get("file_id")))
-    where = as_dict(where).get("url", where)
-    yield _media("image", where)
-
-
-def _audio(part: Json, depth: int) -> Iterator[Part]:
-    sound = as_dict(part.get("input_audio", part))
-    yield _media("audio", {"data": sound.get("data"), "media_type": sound.get("format")})
-
-
-def _file(part: Json, depth: int) -> Iterator[Part]:
-    """`file` of Chat Completions, `input_file` of Responses, `document` of Anthropic."""
-    inner = as_dict(part.get("file", part))
-    names = ("source", "file_data", "file_url", "file_id")
-    where = next((inner[name] for name in names if inner.get(name)), None)
-    where = as_dict(where).get("url", where)
-    name = inner.get("filename") or inner.get("title")
-    media = _media("file", where)
-    yield Part("media", f"{media.text} {name}" if isinstance(name, str) else media.text)
-
-
-def _inline(part: Json, depth: int) -> Iterator[Part]:
-    blob = as_dict(part.get("inlineData", part.get("inline_data")))
-    kind = blob.get("mimeType", blob.get("mime_type"))
-    yield _media("data", {"data": blob.get("data"), "media_type": kind})
-
-
-def _linked(part: Json, depth: int) -> Iterator[Part]:
-    link = as_dict(part.get("fileData", part.get("file_data")))
-    yield _media("file", link.get("fileUri", link.get("file_uri")))
-
-
 def _function_call(part: Json, depth: int) -> Iterator[Part]:
     yield from _tool_call(as_dict(part.get("functionCall", part.get("function_call"))), depth)
 
@@ -223,32 +163,19 @@ def _code_result(part: Json, depth: int) -> Iterator[Part]:
     yield Part("tool_result", compact(result.get("output", "")), str(result.get("outcome", "")))
 
 
-def _media(what: str, where: Any) -> Part:
-    """`image image/png, 12.3 kB`, or its address."""
-    source = as_dict(where)
-    if isinstance(where, str) and where.startswith("data:"):
-        kind, _, data = where[5:].partition(",")
-        source = {"data": data, "media_type": kind.partition(";")[0]}
-    if isinstance(source.get("data"), str):
-        data = source["data"]
-        plain = source.get("type") == "text"
-        count = len(data.encode("utf-8", "replace")) if plain else len(data.rstrip("=")) * 3 // 4
-        kind = source.get("media_type")
-        return Part("media", f"{what} {kind if isinstance(kind, str) else '?'}, {size(count)}")
-    address = source.get("url", source.get("file_id", where))
-    if not isinstance(address, str):
-        return Part("media", f"{what} ?")
-    # base64 can stand where an address is usual
-    shown = address if len(address) <= _LONG_FIELD else size(len(address) * 3 // 4)
-    return Part("media", f"{what} {shown}")
-
-
 def _name(part: Json) -> str:
     name = part.get("name") or part.get("type")
     return name if isinstance(name, str) else ""
 
 
-_BY_TYPE: dict[str, Callable[[Json, int], Iterator[Part]]] = {
+def _media(tell: Callable[[Json], str]) -> Reader:
+    def read(part: Json, depth: int) -> Iterator[Part]:
+        yield Part("media", tell(part))
+
+    return read
+
+
+_BY_TYPE: dict[str, Reader] = {
     "text": _text,
     "input_text": _text,
     "output_text": _text,
@@ -268,30 +195,30 @@ _BY_TYPE: dict[str, Callable[[Json, int], Iterator[Part]]] = {
     "function_call_output": _tool_result,
     "custom_tool_call_output": _tool_result,
     "computer_call_output": _tool_result,
-    "image": _image,
-    "image_url": _image,
-    "input_image": _image,
-    "computer_screenshot": _image,
-    "container_upload": _file,
+    "image": _media(media.image),
+    "image_url": _media(media.image),
+    "input_image": _media(media.image),
+    "computer_screenshot": _media(media.image),
+    "container_upload": _media(media.file),
     "compaction": _summary,
     "mcp_list_tools": _listed_tools,
     "program": _call_of_its_own,
-    "input_audio": _audio,
-    "file": _file,
-    "input_file": _file,
-    "file_url": _file,
-    "document": _file,
+    "input_audio": _media(media.audio),
+    "file": _media(media.file),
+    "input_file": _media(media.file),
+    "file_url": _media(media.file),
+    "document": _media(media.file),
 }
 # Gemini's parts, and a message of Responses without a type.
-_BY_FIELD: dict[str, Callable[[Json, int], Iterator[Part]]] = {
+_BY_FIELD: dict[str, Reader] = {
     "functionCall": _function_call,
     "function_call": _function_call,
     "functionResponse": _function_response,
     "function_response": _function_response,
-    "inlineData": _inline,
-    "inline_data": _inline,
-    "fileData": _linked,
-    "file_data": _linked,
+    "inlineData": _media(media.inline),
+    "inline_data": _media(media.inline),
+    "fileData": _media(media.linked),
+    "file_data": _media(media.linked),
     "executableCode": _code,
     "executable_code": _code,
     "codeExecutionResult": _code_result,

@@ -178,13 +178,13 @@ class AnswerReader:
         if not text.startswith((b"{", b"[")):
             self._other(text)
             return
+        if _is_lines(text):
+            self._see_apart(b"", text)
+            return
         try:
             value = parsed(text.rstrip(b"0123456789.+-eE"), partial=True)
         except ValueError:
-            if b"\n" in text.strip():
-                self._see_apart(b"", text)
-            else:
-                self._draft.note("the answer is no valid JSON")
+            self._draft.note("the answer is no valid JSON")
             return
         self._cut_short = True
         if isinstance(value, dict):
@@ -229,3 +229,14 @@ class AnswerReader:
                 counts[name] = int(value[:15])
         if counts:
             self._draft.spare(counts, _COUNT_HEADERS)
+
+
+def _is_lines(text: bytes) -> bool:
+    """Whether the first line is a whole JSON object, and is not all."""
+    first, _, rest = text.partition(b"\n")
+    if not rest.strip():
+        return False
+    try:
+        return isinstance(parsed(first), dict)
+    except ValueError:
+        return False
