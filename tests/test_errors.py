@@ -115,6 +115,8 @@ def test_what_a_retry_cannot_heal_says_so_to_the_sdk(code: str) -> None:
         "upstream_protocol",
         "upstream_timeout",
         "log_unavailable",
+        "no_token",
+        "token_timeout",
     )
     refusal = Refusal(code, "")
     assert refusal.retry is heals

@@ -23,26 +23,30 @@ LONGEST = 300
 
 # A module or a shelf imports from the rows above its own only (a shelf from itself too).
 LEVELS = (
-    "errors record settings thin tee redact bodies splice retention rest bifrost conversation demo",
-    "usage sse keyring config clients failures columns tokens",
-    "dialects providers options ledger prices",
-    "recorder routes links keys",
-    "wire sinks",
-    "layer verdict build status views",
-    "exchange replies banner",
+    "errors settings thin tee redact bodies splice retention rest bifrost conversation demo",
+    "usage sse config clients columns tokens",
+    "record keyring dialects options ledger",
+    "providers failures prices listen",
+    "recorder routes links keys wire",
+    "sinks seal",
+    "layer verdict build status views transport framing",
+    "exchange banner",
+    "replies keep",
     "deadlines guard egress",
     "gateway web",
     "attach",
     "cli",
 )
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
-MITMPROXY = frozenset("gateway guard egress wire layer attach views web replies cli".split())
-OPENS_SECRETS = frozenset({"wire", "tokens"})
+MITMPROXY = frozenset(
+    "gateway guard egress seal layer transport attach views web replies cli".split()
+)
+OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.
 HELPERS = {
-    Gateway: {"refuse", "watch", "end_overdue", "finish_all"},
+    Gateway: {"refuse", "watch", "end_overdue", "finish_all", "swap"},
     Egress: {"allow", "withdraw", "hang_up"},
-    Life: {"start"},
+    Life: {"start", "reload"},
 }
 VAGUE = frozenset("utils util helpers helper manager managers common misc core base_utils".split())
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = (
     "schema id time client route provider detected_by key operation stream request response model "
     "response_id upstream_request_id finish_reasons usage cost timing_ms outcome error session "
-    "attempt"
+    "attempt tool_calls rate_limits service_tier unread"
 ).split()
 
 
@@ -113,7 +113,7 @@ def test_an_ordinary_exchange_is_told_whole() -> None:
             "truncated": False,
         },
         "model": {"requested": "gpt-4o", "response": None},
-        "response_id": None,
+        "response_id": "chatcmpl-1",
         "upstream_request_id": "req_1",
         "finish_reasons": [],
         "usage": None,
@@ -123,6 +123,10 @@ def test_an_ordinary_exchange_is_told_whole() -> None:
         "error": None,
         "session": {},
         "attempt": 2,
+        "tool_calls": [],
+        "rate_limits": {},
+        "service_tier": None,
+        "unread": None,
     }
 
 
@@ -156,6 +160,7 @@ def test_what_was_refused_at_the_door_is_told_too() -> None:
         "type": "no_route",
         "message": "no route for this path",
         "origin": "gateway",
+        "code": None,
     }
 
 

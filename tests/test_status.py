@@ -7,13 +7,18 @@ from llm_passthrough import __version__, config
 from llm_passthrough.build import build
 from llm_passthrough.routes import Routes
 from llm_passthrough.sinks.writer import Tally
-from llm_passthrough.status import page
+from llm_passthrough.status import Page, State
+from llm_passthrough.status import page as page_of
 
 ENV = {"OPENAI_API_KEY": "sk-SECRET-0123456789"}
 
 
 def routes(env: dict[str, str]) -> Routes:
     return build(config.load(None, env)[0], env, "test").routes
+
+
+def page(table: Routes, target: bytes, tally: Tally | None) -> Page | None:
+    return page_of(table, "GET", target, State(tally or Tally(), 0.0))
 
 
 READY, EMPTY = routes(ENV), routes({})

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from llm_passthrough import config
 from llm_passthrough.build import build
 from llm_passthrough.errors import Refusal
 from llm_passthrough.routes import Routes
-from llm_passthrough.verdict import Verdict, decide
+from llm_passthrough.seal import Sealed
+from llm_passthrough.verdict import Question, Verdict, decide
 from llm_passthrough.wire import strip
 from mitmproxy.connection import Server
 
@@ -39,25 +41,38 @@ def routes(document: dict[str, Any]) -> Routes:
     return build(config.parse(document, "test")[0], {}, "test").routes
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A verdict and the headers that it is sealed into."""
+
+    verdict: Verdict
+    headers: Sealed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.verdict, name)
+
+
 def judge(
     target: str,
     fields: Fields | None = None,
     body: bytes | None = b"{}",
     document: dict[str, Any] | None = None,
     method: str = "POST",
-) -> Verdict:
+) -> Judged:
     """What the front door does with a request, without the front door."""
     stripped = strip((HOST, *(fields or [])), target.encode())
     table = routes(document or providers())
     route, path, query = table.choose(stripped.target)
-    return decide(route, path, query, method, stripped, body, random.Random(3))
+    question = Question(route, path, query, method, stripped, body)
+    verdict = decide(question, random.Random(3))
+    return Judged(verdict, verdict.sealed(stripped.fields, verdict.secret))
 
 
-def url(verdict: Verdict) -> str:
+def url(verdict: Judged) -> str:
     return str(verdict.target.origin) + verdict.target.path.decode()
 
 
-def wire(verdict: Verdict) -> Fields:
+def wire(verdict: Judged) -> Fields:
     """The header fields as the upstream sees them."""
     origin = verdict.target.origin
     tls = origin.scheme == "https"

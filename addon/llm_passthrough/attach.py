@@ -80,7 +80,12 @@ class Life:
         settings, warnings = self._configuration(master.options)
         parts = build(settings, self._env, master.options.passthrough_config or "environment")
         layer.install(settings.limits.request_buffer)
-        writer = Writer(self._sinks(master, parts), parts.redactor, settings.log.queue)
+        writer = Writer(
+            self._sinks(master, parts),
+            parts.redactor,
+            settings.log.queue,
+            prices=settings.prices,
+        )
         writer.start()
         master.options.update(**options.FORCED)
         if getattr(master.options, "flow_detail", 0) == 1:

@@ -108,6 +108,9 @@ _SESSIONS = (
     b"x-session-id",
     b"x-session-affinity",
 )
+SESSION_HEADERS = frozenset(
+    spelling.decode() for name in _SESSIONS for spelling in (name, name.replace(b"-", b"_"))
+)
 
 
 def session(fields: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
+from llm_passthrough.dialects import reader
 from llm_passthrough.keyring import Key
 from llm_passthrough.links import mapped
+from llm_passthrough.listen import Ear
 from llm_passthrough.providers import Origin
-from llm_passthrough.record import Body, Facts, Fault, Outcome
+from llm_passthrough.record import Body, Facts, Fault, Outcome, Pairs
 from llm_passthrough.routes import Route, Upstream
 from llm_passthrough.seal import plain
 from llm_passthrough.tee import Tee
@@ -50,6 +52,7 @@ class Exchange:
     model: str | None = None
     secret: SecretStr | None = None
     origin: Origin | None = None
+    ear: Ear | None = None
     url: str | None = None
     path: bytes = b""
     query: bytes | None = None
@@ -100,12 +103,26 @@ class Exchange:
         base = self.upstream.base_for(self.key).path
         return mapped(name, url, self.origin, base, self.own_base)
 
-    def converse(self, clock: Callable[[], float]) -> None:
+    def listen(self, headers: Pairs) -> Ear | None:
+        """What listens to the answer that begins with `headers`, while it goes by."""
+        if self.capture == "none" or self.upstream is None or self.status is None:
+            return None
+        provider, kinds = self.upstream.provider, dict(headers)
+        kind = kinds.get("content-type", "")
+        found = reader(self.path, provider.name, provider.error_shape, kind, self.status, headers)
+        self.ear = Ear(found, kinds.get("content-encoding")) if found else None
+        return self.ear
+
+    def complete(self) -> bool:
+        """Whether the protocol says that the answer was whole, whatever came after it."""
+        return self.ear is not None and self.ear.end().complete is True
+
+    def converse(self, clock: Callable[[], float], headers: Pairs) -> None:
         """The exchange has become a WebSocket: both directions are streams from here on."""
         self.wait_for("websocket", clock())
         self.streaming = True
         self.request_tee = Tee(self.body_limit, clock)
-        self.answer_tee = Tee(self.body_limit, clock)
+        self.answer_tee = Tee(self.body_limit, clock, self.listen(headers))
 
     def hear(self, from_client: bool, message: bytes) -> None:
         """One WebSocket message went by."""
@@ -123,6 +140,7 @@ class Exchange:
         return Facts(
             id=self.id,
             started=self.started,
+            at=self.at,
             method=self.method,
             client_path=self.client_path,
             client=self.client,
@@ -142,6 +160,8 @@ class Exchange:
             total=now - self.at,
             first_byte=None if self.headers_at is None else self.headers_at - self.at,
             gateway=self.own_time,
+            reading=self.ear.end() if self.ear else None,
+            shape=self.upstream.provider.error_shape if self.upstream else "openai",
             outcome=outcome,
             fault=fault,
             secrets=(*self.stripped.secrets, *plain([self.secret] if self.secret else [])),

@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 
-_STREAMED_TYPES = ("text/event-stream", "application/x-ndjson", "application/octet-stream", "audio/", "video/")
+_STREAMED_TYPES = (
+    "text/event-stream",
+    "application/x-ndjson",
+    "application/octet-stream",
+    "audio/",
+    "video/",
+)
 
 
 def is_streamed(headers: Mapping[str, str], longest: int) -> bool:

@@ -27,10 +27,11 @@ from llm_passthrough.exchange import Exchange, lower, new_id
 from llm_passthrough.guard import guarded, quiet
 from llm_passthrough.layer import Refused, arrived_absolute, client_failed
 from llm_passthrough.record import Body, Fault, Outcome
+from llm_passthrough.routes import need_path
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.tee import Tee
 from llm_passthrough.transport import was_reset
-from llm_passthrough.wire import DOOR_HEADERS, clean_answer, map_urls, strip, with_length
+from llm_passthrough.wire import DOOR_HEADERS, clean_answer, lowered, map_urls, strip, with_length
 
 _MESSAGES_KEPT = 200
 
@@ -115,7 +116,8 @@ class Gateway:
         limit = self.parts.config.limits.response_buffer
         exchange.streaming = framing.is_streamed(response.headers, limit)
         if exchange.streaming:
-            response.stream = exchange.answer_tee = Tee(exchange.body_limit, self._clock)
+            ear = exchange.listen(lowered(fields))
+            response.stream = exchange.answer_tee = Tee(exchange.body_limit, self._clock, ear)
 
     @quiet
     def response(self, flow: http.HTTPFlow) -> None:
@@ -124,7 +126,7 @@ class Gateway:
         if exchange is None or response is None:
             return
         if flow.websocket is not None:
-            exchange.converse(self._clock)
+            exchange.converse(self._clock, lowered(response.headers.fields))
             return
         if exchange.answer_tee is not None:
             response.data.content = exchange.answer_tee.copy  # for people who look at the flow
@@ -147,7 +149,10 @@ class Gateway:
         elif error.msg == error.KILLED_MESSAGE:
             self._finish(flow, exchange, "error", _KILLED)
         elif client_failed(flow):
-            self._finish(flow, exchange, "client_abort", _CLIENT_LEFT)
+            if exchange.complete():
+                self._finish(flow, exchange, "ok")  # he left after the last event
+            else:
+                self._finish(flow, exchange, "client_abort", _CLIENT_LEFT)
         elif exchange.origin is None:
             self.refuse(flow, Refusal("bad_request", "this is not a well-formed HTTP request"))
             self._finish(flow, exchange, "refused")
@@ -229,6 +234,7 @@ class Gateway:
             self.live.pop(flow, None)
             return
         exchange.route, exchange.path, exchange.query = parts.routes.choose(request.data.path)
+        need_path(exchange.route, exchange.path)
         if parts.config.log.required and not self.writer.tally.healthy:
             raise Refusal("log_unavailable", "records cannot be written, and log.required is on")
         tls = flow.client_conn.tls_established
@@ -286,7 +292,7 @@ class Gateway:
     def swap(self, parts: Parts) -> None:
         """Go on with other parts; what is open ends with those it was admitted with."""
         self.parts = parts
-        self.writer.knows(parts.redactor)
+        self.writer.knows(parts.redactor, parts.config.prices)
 
     def finish_all(self) -> None:
         """The gateway stops: what is still open is told as it stands."""

@@ -9,7 +9,7 @@ from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.tokens import TokenError
 from llm_passthrough.verdict import Question, Verdict, decide
-from llm_passthrough.wire import Fields, ask_to_retry
+from llm_passthrough.wire import Fields, ask_to_retry, lowered
 
 
 async def choose(
@@ -47,11 +47,10 @@ def heard(exchange: Exchange, fields: Fields, now: float, wall: float) -> Fields
     if status < 400:
         ring.good(key)
         return fields
-    if status == 401 and key.token is not None and ring.renew(key, exchange.secret):
-        again = True
+    if status == 401 and key.token is not None and key.token.drop(exchange.secret):
+        again = True  # the next request fetches another token
     else:
-        headers = {n.lower().decode("latin-1"): v.decode("latin-1") for n, v in fields}
-        rests = ring.heard(key, status, headers, now, wall)
+        rests = ring.heard(key, status, dict(lowered(fields)), now, wall)
         again = rests and ring.another(key, exchange.model, now)
     pinned = b"x-passthrough-key" in exchange.stripped.control
     if again and not pinned and upstream.provider.error_shape != "google":

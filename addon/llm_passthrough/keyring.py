@@ -56,7 +56,6 @@ class KeyState:
     until: float = 0.0
     why: str = ""
     strikes: int = 0
-    renewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,25 +119,23 @@ class KeyRing:
             self.states.pop(key.name, None)
 
     def heard(
-        self, key: Key, status: int, headers: Mapping[str, str], now: float, wall: float
+        self,
+        key: Key,
+        status: int,
+        headers: Mapping[str, str],
+        now: float,
+        wall: float,
+        hint: str | None = None,
     ) -> bool:
         """Take note of a bad answer; whether the key rests for it.
 
         `headers` have lower-case names, `now` is monotonic, `wall` is since the epoch.
         """
-        pause = rest.after(status, headers, self._strikes(key), wall)
+        pause = rest.after(status, headers, self._strikes(key), wall, hint)
         if pause is None:
             return False
         self._lay(key, pause, now)
         return True
-
-    def renew(self, key: Key, secret: SecretStr | None) -> bool:
-        """A key's token was refused: whether it may be fetched anew, once until a good answer."""
-        state = self.states.setdefault(key.name, KeyState())
-        if state.renewed or key.token is None:
-            return False
-        state.renewed = True
-        return key.token.drop(secret)
 
     def failed(self, key: Key, now: float) -> None:
         """Take note that a key's upstream gave no answer."""

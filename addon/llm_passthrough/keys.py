@@ -14,6 +14,7 @@ from llm_passthrough.providers.google import is_project, is_region
 from llm_passthrough.redact import SHORTEST
 from llm_passthrough.settings import USUAL_KEYS, SettingError, readable_by_others, secret, text
 from llm_passthrough.tokens import TokenSource, azure_entra, google
+from llm_passthrough.tokens.cache import Fetch
 
 # The options of a key that only some providers know.
 _BELONGS = {
@@ -112,44 +113,47 @@ class Keys:
         if not azure_entra.installed():
             self._findings.fault(place, azure_entra.MISSING)
             return None
-        scopes = azure.scopes or (azure_entra.SCOPE,)
-        if not (azure.client_id or azure.client_secret or azure.tenant_id):
-            return TokenSource(f"azure/{name}", azure_entra.default_chain(scopes), scopes)
-        parts = []
-        for option in ("tenant_id", "client_id"):
-            reference = getattr(azure, option)
-            if not reference:
-                self._findings.fault(f"{place}.{option}", "is missing; an application has one")
-            parts.append(self._resolved(f"{place}.{option}", reference or "", text))
-        if not azure.client_secret:
-            self._findings.fault(f"{place}.client_secret", "is missing; such as env.NAME")
+        scopes, label = azure.scopes or (azure_entra.SCOPE,), f"azure/{name}"
+        own = [azure.tenant_id, azure.client_id, azure.client_secret]
+        if not any(own):
+            fetch = self._checked(place, lambda: azure_entra.default_chain(scopes))
+            return fetch and TokenSource(label, fetch, scopes)
+        tenant = self._resolved(f"{place}.tenant_id", azure.tenant_id or "", text)
+        client = self._resolved(f"{place}.client_id", azure.client_id or "", text)
+        value = self._resolved(f"{place}.client_secret", azure.client_secret or "", secret)
+        if tenant is None or client is None or value is None:
             return None
-        client_secret = self._resolved(f"{place}.client_secret", azure.client_secret, secret)
-        if client_secret is None or not all(parts):
-            return None
-        self.secrets.append(client_secret)
-        tenant, client = str(parts[0]), str(parts[1])
-        fetch = azure_entra.service_principal(tenant, client, client_secret, scopes)
-        return TokenSource(f"azure/{name}", fetch, (tenant, client, client_secret, scopes))
+        self.secrets.append(value)
+        fetch = self._checked(
+            place, lambda: azure_entra.service_principal(tenant, client, value, scopes)
+        )
+        return fetch and TokenSource(label, fetch, (tenant, client, value, scopes))
 
     def _google(self, place: str, name: str, vertex: VertexKey) -> TokenSource | None:
         if not google.installed():
             self._findings.fault(place, google.MISSING)
             return None
+        label = f"vertex/{name}"
         if not vertex.auth_credentials:
-            return TokenSource(f"vertex/{name}", google.default_credentials(), "default")
+            return TokenSource(label, google.default_credentials(), "default")
         where = f"{place}.auth_credentials"
         content = self._resolved(where, vertex.auth_credentials, text)
         if content is None:
             return None
         credentials = SecretStr(content)
-        try:
-            info = google.check(credentials)
-        except ValueError as error:
-            self._findings.fault(where, str(error))
+        fetch = self._checked(where, lambda: google.from_info(credentials))
+        if fetch is None:
             return None
+        info = google.check(credentials)
         self.secrets.extend(SecretStr(info[part]) for part in _GOOGLE_SECRETS if info.get(part))
-        return TokenSource(f"vertex/{name}", google.from_info(credentials), credentials)
+        return TokenSource(label, fetch, credentials)
+
+    def _checked(self, place: str, make: Callable[[], Fetch]) -> Fetch | None:
+        try:
+            return make()
+        except ValueError as error:
+            self._findings.fault(place, str(error))
+            return None
 
     def _resolved[T](
         self, place: str, reference: str, read: Callable[[str, Mapping[str, str]], T]

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from llm_passthrough.usage import Reading, Usage
+
 SCHEMA: Literal["llm-passthrough.record/1"] = "llm-passthrough.record/1"
 
 type Outcome = Literal[
@@ -57,17 +59,6 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Token counts. Input includes cached tokens, output includes reasoning tokens."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Cost:
     """What the call cost, and who says so."""
 
@@ -93,6 +84,7 @@ class Fault:
     type: str
     message: str
     origin: Side
+    code: Text = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +114,10 @@ class Record:
     error: Fault | None
     session: dict[str, str]
     attempt: Annotated[int | None, Field(description="the retry that the SDK announced, from 0")]
+    tool_calls: Annotated[list[str], Field(description="names of the tools called, in order")]
+    rate_limits: Annotated[dict[str, str], Field(description="the answer's rate-limit headers")]
+    service_tier: Text
+    unread: Annotated[str | None, Field(description="what could not be read, and why")]
 
 
 @dataclass(slots=True)
@@ -140,13 +136,15 @@ class Body:
 class Facts:
     """What the event loop knows of a finished exchange: raw, unredacted, never written as it is.
 
-    Times are seconds since the head was read; `started` is seconds since the epoch.
+    Times are seconds since the head was read; `started` is seconds since the epoch, `at` the same
+    moment on the clock of `reading`.
     """
 
     id: str
     started: float
     method: str
     client_path: bytes
+    at: float = 0.0
     client: str = "default"
     route: str | None = None
     provider: str | None = None
@@ -164,6 +162,8 @@ class Facts:
     total: float = 0.0
     first_byte: float | None = None
     gateway: float = 0.0
+    shape: str = "openai"
+    reading: Reading | None = None
     outcome: Outcome = "ok"
     fault: Fault | None = None
     secrets: tuple[str, ...] = ()

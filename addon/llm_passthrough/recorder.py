@@ -4,18 +4,23 @@ It runs in the writer's thread, not in the event loop.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from llm_passthrough.bodies import decoded, model_of, readable
-from llm_passthrough.dialects import operation
+from llm_passthrough.clients import SESSION_HEADERS
+from llm_passthrough.dialects import operation, reader
+from llm_passthrough.prices import Rates, price
 from llm_passthrough.record import (
     SCHEMA,
     Body,
+    Cost,
     Facts,
     Fault,
     Model,
+    Outcome,
     Pairs,
     Record,
     RequestPart,
@@ -23,17 +28,25 @@ from llm_passthrough.record import (
     Timing,
 )
 from llm_passthrough.redact import Redactor
+from llm_passthrough.usage import Asked, Reading, read_request
 
+type Prices = Mapping[str, Rates]
+
+# A whole body that is read for the record, decompressed; a larger one is read as far as this.
+_LONGEST_READ = 32 << 20
 _STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-goog-request-id")
 
 
-def build(facts: Facts, redactor: Redactor) -> Record:
-    """The record of an exchange, with every secret replaced."""
+def build(facts: Facts, redactor: Redactor, prices: Prices | None = None) -> Record:
+    """The record of an exchange, with every secret replaced; `prices` are the user's own."""
     redact = redactor.including(facts.secrets)
     sent = _texts(facts.request_headers)
     got = _texts(facts.response_headers)
     full = facts.capture == "full"
+    reading = _reading(facts, got)
+    asked = _asked(facts, sent)
+    outcome, fault = _judged(facts, reading)
     return Record(
         schema=SCHEMA,
         id=facts.id,
@@ -53,17 +66,21 @@ def build(facts: Facts, redactor: Redactor) -> Record:
             **_body(facts.request, sent, redact, facts.body_limit if full else 0),
         ),
         response=_response(facts, got, redact, full),
-        model=Model(requested=_model(facts, sent, redact)),
-        response_id=None,
+        model=Model(_redacted(asked.model, redact), _redacted(reading.model, redact)),
+        response_id=_redacted(reading.response_id, redact),
         upstream_request_id=_upstream_id(facts, got, redact),
-        finish_reasons=[],
-        usage=None,
-        cost=None,
-        timing_ms=_timing(facts),
-        outcome=facts.outcome,
-        error=_fault(facts.fault, redact),
-        session={},
+        finish_reasons=[redact(reason) for reason in reading.finish_reasons],
+        usage=reading.usage,
+        cost=_cost(facts, asked, reading, prices),
+        timing_ms=_timing(facts, reading),
+        outcome=outcome,
+        error=_fault(fault, redact),
+        session={name: redact(value) for name, value in _session(asked, sent).items()},
         attempt=_integer(_first(sent, ("x-stainless-retry-count",))),
+        tool_calls=[redact(name) for name in reading.tool_calls],
+        rate_limits={n.lower(): redact(v) for n, v in got if "ratelimit" in n.lower()},
+        service_tier=_redacted(reading.service_tier, redact),
+        unread=_redacted(reading.unread, redact),
     )
 
 
@@ -112,12 +129,67 @@ def _is_stream(facts: Facts, headers: Pairs) -> bool | None:
     )
 
 
-def _model(facts: Facts, sent: Pairs, redact: Redactor) -> str | None:
-    if facts.capture == "none":
-        return None
+def _reading(facts: Facts, got: Pairs) -> Reading:
+    """What the answer said: heard while it went by, or read now that it is whole."""
+    if facts.reading is not None:
+        return facts.reading
+    body, refused = facts.response, facts.outcome == "refused"
+    if facts.capture == "none" or refused or facts.status is None or not body.copy:
+        return Reading()
+    kind = _first(got, ("content-type",)) or ""
+    found = reader(facts.path, facts.provider, facts.shape, kind, facts.status, got)
+    if found is None:
+        return Reading()
+    content, _ = decoded(body.copy, _first(got, ("content-encoding",)), _LONGEST_READ)
+    found.feed(content, 0.0)
+    return replace(found.end(), first_token_at=None)
+
+
+def _asked(facts: Facts, sent: Pairs) -> Asked:
+    if facts.capture == "none" or facts.provider is None:
+        return Asked()
+    coding = _first(sent, ("content-encoding",))
+    body, _ = decoded(facts.request.copy, coding, _LONGEST_READ)
+    asked = read_request(facts.path, facts.shape, body)
     kind = _first(sent, ("content-type",)) or ""
-    model = model_of(facts.path, kind, facts.request.copy, facts.provider)
-    return model and redact(model)
+    return replace(asked, model=asked.model or model_of(facts.path, kind, body, facts.provider))
+
+
+def _judged(facts: Facts, reading: Reading) -> tuple[Outcome, Fault | None]:
+    """Outcome and fault, where the answer itself says more than the way it came."""
+    outcome, fault = facts.outcome, facts.fault
+    if outcome not in ("ok", "upstream_error") or facts.fault is not None:
+        return outcome, fault
+    if reading.error_type or reading.error_code or reading.error_message:
+        kind = reading.error_type or reading.error_code or "error"
+        told = Fault(kind, reading.error_message or kind, "upstream", reading.error_code)
+        return "upstream_error", told
+    if reading.complete is False and outcome == "ok" and facts.reading is not None:
+        return "upstream_abort", Fault(
+            "incomplete", "the stream ended before its last event", "upstream"
+        )
+    return outcome, fault
+
+
+def _cost(facts: Facts, asked: Asked, reading: Reading, prices: Prices | None) -> Cost | None:
+    if reading.usage is None or facts.provider is None:
+        return None
+    when = datetime.fromtimestamp(facts.started, UTC)
+    for model in (reading.model, asked.model):
+        cost = price(facts.provider, model, reading.usage, when, prices)
+        if cost is not None:
+            return cost
+    return None
+
+
+def _session(asked: Asked, sent: Pairs) -> dict[str, str]:
+    """The ids by which a client groups its calls, by the names that it gives them."""
+    named = {name.lower(): value for name, value in sent if name.lower() in SESSION_HEADERS}
+    return dict(asked.session) | named
+
+
+def _redacted(text: str | None, redact: Redactor) -> str | None:
+    return None if text is None else redact(text)
 
 
 def _upstream_id(facts: Facts, got: Pairs, redact: Redactor) -> str | None:
@@ -125,16 +197,18 @@ def _upstream_id(facts: Facts, got: Pairs, redact: Redactor) -> str | None:
     return found and redact(found)
 
 
-def _timing(facts: Facts) -> Timing:
+def _timing(facts: Facts, reading: Reading) -> Timing:
+    token = reading.first_token_at
     return Timing(
         total=_ms(facts.total),
+        first_token=None if token is None else _ms(token - facts.at),
         first_byte=None if facts.first_byte is None else _ms(facts.first_byte),
         gateway=_ms(facts.gateway),
     )
 
 
 def _fault(fault: Fault | None, redact: Redactor) -> Fault | None:
-    return fault and Fault(fault.type, redact(fault.message), fault.origin)
+    return fault and replace(fault, message=redact(fault.message))
 
 
 def _plain(text: str) -> str:

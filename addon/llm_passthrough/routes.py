@@ -115,8 +115,6 @@ class Routes:
             prefix = route.prefix.encode()
             if path.startswith(prefix) and path[len(prefix) :][:1] in (b"", b"/"):
                 rest = path[len(prefix) :]
-                if rest in (b"", b"/"):
-                    raise _bare(route)
                 return route, rest, query if mark else None
         raise Refusal("no_route", f"no route for this path; routes: {self.names}")
 
@@ -131,14 +129,17 @@ class Routes:
         return ", ".join(sorted(route.prefix for route in self.table))
 
 
-def _bare(route: Route) -> Refusal:
+def need_path(route: Route, rest: bytes) -> None:
+    """Refuse a request that names a route and nothing behind it: Refusal (no_route)."""
+    if rest not in (b"", b"/"):
+        return
     hint = f"the path is empty; put the API's path behind {route.prefix}"
     if route.asks_body:
         hint += (
             " (google-genai drops the path when Vertex's project and location come from the "
             "environment only: pass project= and location=, or any api_key=)"
         )
-    return Refusal("no_route", hint)
+    raise Refusal("no_route", hint)
 
 
 def check(target: bytes) -> None:

@@ -20,13 +20,19 @@ class Tee:
 
     Called with each chunk (and with b"" at the end of a whole stream) it returns the chunk.
     `clock` gives seconds; `first` and `last` are when bytes were seen first and last, also by
-    a blind tee: deadlines depend on them.
+    a blind tee: deadlines depend on them. An `ear` hears each chunk and when it came.
     """
 
-    __slots__ = ("_clock", "_digest", "_kept", "_limit", "blind", "first", "last", "size")
+    __slots__ = ("_clock", "_digest", "_ear", "_kept", "_limit", "blind", "first", "last", "size")
 
-    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        clock: Callable[[], float],
+        ear: Callable[[bytes, float], None] | None = None,
+    ) -> None:
         self._limit = limit
+        self._ear = ear
         self._clock = clock
         # One buffer, not a list of chunks: a stream may come in pieces of a few bytes each.
         self._kept = bytearray()
@@ -52,6 +58,8 @@ class Tee:
         self.size += len(chunk)
         if self.blind is None:
             self._keep(chunk)
+            if self._ear is not None:
+                self._ear(chunk, self.last)
 
     def _keep(self, chunk: bytes) -> None:
         if self._digest is None:

@@ -138,6 +138,11 @@ def map_urls(fields: Fields, swap: Callable[[bytes, bytes], bytes | None]) -> Fi
     return tuple((name, value) for name, value in out if value is not None)
 
 
+def lowered(fields: Fields) -> list[tuple[str, str]]:
+    """Fields as texts, names in lower case."""
+    return [(name.lower().decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+
+
 def with_length(fields: Fields, length: int) -> Fields:
     """The fields with the Content-Length, if there is one, of a body that we changed."""
     return tuple(

@@ -18,6 +18,7 @@ from rich.text import Text
 from llm_passthrough.build import Parts
 from llm_passthrough.cli.parts import ConfigFile, parts_of
 from llm_passthrough.errors import Refusal
+from llm_passthrough.routes import need_path
 from llm_passthrough.sinks.writer import Tally
 from llm_passthrough.status import State, page
 from llm_passthrough.verdict import Question, decide
@@ -92,6 +93,7 @@ def explanation(parts: Parts, method: str, url: str, fields: Fields, body: bytes
         if own is not None:
             return Explanation(answered="by the gateway: its own page", status=own[0])
         route, path, query = parts.routes.choose(stripped.target)
+        need_path(route, path)
         question = Question(route, path, query, method, stripped, body)
         verdict = decide(question, random.SystemRandom(), time.monotonic())
     except Refusal as refusal:

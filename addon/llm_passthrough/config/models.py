@@ -228,6 +228,16 @@ class Aliases(Section):
     replace: bool = False
 
 
+type Rate = Annotated[
+    str,
+    _fits(
+        "input|output|cache_read|cache_write|cache_write_1h",
+        "must be input, output, cache_read, cache_write or cache_write_1h",
+    ),
+]
+type Price = dict[Rate, Annotated[float, Field(ge=0)]]
+
+
 class Config(Section):
     """The whole file."""
 
@@ -239,3 +249,4 @@ class Config(Section):
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     console: Literal["auto", "on", "off"] = "auto"
+    prices: dict[str, Price] = {}

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from llm_passthrough.record import Facts, Record, line
-from llm_passthrough.recorder import build
+from llm_passthrough.recorder import Prices, build
 from llm_passthrough.redact import Redactor
 
 _LOG = logging.getLogger(__name__)
@@ -63,7 +63,9 @@ class Writer:
         capacity: int,
         memory: int = 256 << 20,
         clock: Callable[[], float] = time.monotonic,
+        prices: Prices | None = None,
     ) -> None:
+        self._prices = prices
         self._sinks = tuple(sinks)
         self._redactor = redactor
         self._capacity = capacity
@@ -82,9 +84,9 @@ class Writer:
         """Start the thread."""
         self._thread.start()
 
-    def knows(self, redactor: Redactor) -> None:
-        """From now on redact with this one: the configuration has other secrets."""
-        self._redactor = redactor
+    def knows(self, redactor: Redactor, prices: Prices) -> None:
+        """From now on redact and price with these: the configuration has others."""
+        self._redactor, self._prices = redactor, prices
 
     def put(self, facts: Facts) -> None:
         """Hand over an exchange; never blocks. Beyond the capacity it is dropped and counted."""
@@ -121,7 +123,7 @@ class Writer:
 
     def _record(self, facts: Facts) -> None:
         try:
-            record = build(facts, self._redactor)
+            record = build(facts, self._redactor, self._prices)
             text = line(record)
         except Exception as error:  # noqa: BLE001 - one bad exchange must not end the writer
             self.tally.failed += 1
