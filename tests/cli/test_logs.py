@@ -7,10 +7,12 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from llm_passthrough.cli import app
 from llm_passthrough.cli.logs_filters import moment
 from llm_passthrough.cli.logs_stats import Times
 from llm_passthrough.cli.logs_view import json_line, safe, safe_lines
+from llm_passthrough.columns import Row
 from llm_passthrough.record import Cost, Fault, Record, line
 from llm_passthrough.sinks.sqlite import Sqlite
 from typer.testing import CliRunner
@@ -808,3 +811,51 @@ def test_a_day_of_25_hours_is_one_day(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this system knows no time zones")
     length = moment("yesterday", local, is_end=True) - moment("yesterday", local)
     assert length == 25 * HOUR
+
+
+# -- the page about it ------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "records.md"
+
+
+def _code(language: str) -> str:
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.S))
+
+
+def test_the_page_names_every_field_and_every_column() -> None:
+    text = PAGE.read_text()
+    whole = made.told(SHOWN) | {"error": {"type": 0, "message": 0, "origin": 0}}
+    groups = ("request", "model", "cost", "timing_ms", "error")
+    fields = [name for name in whole if name not in groups]
+    fields += [f"{group}.{name}" for group in groups for name in whole[group]]
+    assert not [name for name in (*fields, *Row._fields) if f"`{name}`" not in text]
+
+
+def test_the_sql_of_the_page_runs(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(as_sqlite(tmp_path, [*a_day(), SHOWN]))) as connection:
+        queries = [query for query in _code("sql").split(";") if query.strip()]
+        answers = [connection.execute(query).fetchall() for query in queries]
+    assert len(answers) == 4
+    assert ("set OPENAI_API_KEY", 1) in answers[2]
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="no jq")
+def test_the_jq_of_the_page_runs(tmp_path: Path) -> None:
+    as_jsonl(tmp_path, [*a_day(), SHOWN])
+    commands = [row for row in _code("sh").splitlines() if row.startswith("jq ")]
+    assert len(commands) == 3
+    for command in commands:
+        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, capture_output=True)
+        assert done.stdout
+
+
+def test_the_logs_commands_of_the_page_run(log: Path) -> None:
+    commands = [
+        shlex.split(row.partition("|")[0].partition("#")[0])[2:]
+        for row in _code("sh").splitlines()
+        if row.startswith("llm-passthrough logs ")
+    ]
+    assert len(commands) == 3
+    for command in commands:
+        words = ["claude" if re.fullmatch("[0-9a-f]{16}", word) else word for word in command]
+        assert run(*words, "-f", log).exit_code == 0

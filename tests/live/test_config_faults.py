@@ -173,9 +173,10 @@ OPTIONS = {
 
 # Importing mitmproxy takes most of a start: this imports once and forks for each start.
 STARTER = """
-import json, os, sys
+import gc, json, os, sys
 from mitmproxy.tools import dump, main, web
 from llm_passthrough import attach, cli
+gc.freeze()
 for line in sys.stdin:
     given = json.loads(line)
     pid = os.fork()
