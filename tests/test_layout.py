@@ -24,22 +24,22 @@ LONGEST = 300
 # A module or a shelf imports from the rows above its own only (a shelf from itself too).
 LEVELS = (
     "errors settings thin tee redact bodies splice retention rest bifrost conversation demo",
-    "usage sse config clients columns tokens",
-    "record keyring dialects options ledger",
-    "providers failures prices listen",
-    "recorder routes links keys wire",
+    "usage sse config clients tokens",
+    "record keyring dialects options",
+    "providers failures prices listen columns",
+    "recorder routes links keys wire ledger",
     "sinks seal",
     "layer verdict build status views transport framing",
     "exchange banner",
-    "replies keep",
-    "deadlines guard egress",
+    "replies keep admit guard",
+    "deadlines egress",
     "gateway web",
     "attach",
     "cli",
 )
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
 MITMPROXY = frozenset(
-    "gateway guard egress seal layer transport attach views web replies cli".split()
+    "gateway guard egress seal layer transport admit attach views web replies cli".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.

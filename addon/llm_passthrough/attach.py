@@ -19,14 +19,12 @@ from mitmproxy.log import ALERT
 from rich.console import Console
 
 from llm_passthrough import banner, config, layer, options
-from llm_passthrough.build import Parts, build, log_path
+from llm_passthrough.build import build, writer_of
 from llm_passthrough.clients import is_loopback
 from llm_passthrough.demo import DemoProvider
 from llm_passthrough.errors import ConfigError
 from llm_passthrough.gateway import Gateway
-from llm_passthrough.sinks.console import ConsoleSink
-from llm_passthrough.sinks.jsonl import Jsonl
-from llm_passthrough.sinks.writer import Sink, Writer
+from llm_passthrough.guard import where
 
 _LOG = logging.getLogger(__name__)
 _EXIT_CONFIG = 2
@@ -48,6 +46,9 @@ def attach(master: Any, env: Mapping[str, str] = os.environ) -> None:
     except ConfigError as error:
         for line in error.lines:
             print(f"llm-passthrough: {line}", file=sys.stderr)
+        raise SystemExit(_EXIT_CONFIG) from None
+    except Exception as error:  # noqa: BLE001 - a proxy without its gateway must not go on
+        print(f"llm-passthrough: cannot start: {where(error)}", file=sys.stderr)
         raise SystemExit(_EXIT_CONFIG) from None
     for addon in (gateway, gateway.egress):
         master.addons.register(addon)
@@ -80,12 +81,8 @@ class Life:
         settings, warnings = self._configuration(master.options)
         parts = build(settings, self._env, master.options.passthrough_config or "environment")
         layer.install(settings.limits.request_buffer)
-        writer = Writer(
-            self._sinks(master, parts),
-            parts.redactor,
-            settings.log.queue,
-            prices=settings.prices,
-        )
+        shown = self._console if self._shows(master, settings.console) else None
+        writer = writer_of(parts, shown)
         writer.start()
         master.options.update(**options.FORCED)
         if getattr(master.options, "flow_detail", 0) == 1:
@@ -187,14 +184,6 @@ class Life:
         listening = settings.listen.model_copy(update=listen)
         opts.update(listen_host=listening.host, listen_port=listening.port)
         return settings.model_copy(update={"listen": listening}), warnings
-
-    def _sinks(self, master: Any, parts: Parts) -> list[Sink]:
-        log = parts.config.log
-        path = log_path(parts.config)
-        sinks: list[Sink] = [Jsonl(path, log.rotate_bytes, log.rotate_hours * 3600)]
-        if self._shows(master, parts.config.console):
-            sinks.append(ConsoleSink(self._console))
-        return sinks
 
     def _shows(self, master: Any, wish: str = "auto") -> bool:
         """Whether lines may be printed: to a terminal that no full-screen program uses."""

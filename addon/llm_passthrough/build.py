@@ -3,9 +3,13 @@
 Everything that can be wrong is found here, before the first request.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+from rich.console import Console
 
 from llm_passthrough.clients import Door, is_loopback
 from llm_passthrough.config import Config, Network, ProviderEntry, RouteEntry
@@ -14,9 +18,14 @@ from llm_passthrough.keyring import Key, KeyRing
 from llm_passthrough.keys import Keys, name_of
 from llm_passthrough.providers import PROVIDERS, Base, Origin, Provider, generic
 from llm_passthrough.redact import Redactor
+from llm_passthrough.retention import prune_jsonl
 from llm_passthrough.routes import Route, Routes, Upstream
 from llm_passthrough.seal import plain
 from llm_passthrough.settings import USUAL_KEYS, text
+from llm_passthrough.sinks.console import ConsoleSink
+from llm_passthrough.sinks.jsonl import Jsonl
+from llm_passthrough.sinks.sqlite import Sqlite
+from llm_passthrough.sinks.writer import Chore, Sink, Writer
 from llm_passthrough.wire import CREDENTIALS
 
 _PREFIXES = {
@@ -224,6 +233,31 @@ def build(config: Config, env: Mapping[str, str], name: str, old: Parts | None =
 def log_path(config: Config) -> Path:
     """Where the records go."""
     return Path(config.log.path).expanduser()
+
+
+def writer_of(parts: Parts, console: Console | None) -> Writer:
+    """A writer to the configured files, and to `console` if there is one.
+
+    Raises ConfigError when a file cannot be had.
+    """
+    log, path = parts.config.log, log_path(parts.config)
+    age = None if log.keep_days is None else log.keep_days * 86_400
+    sinks: list[Sink] = [Jsonl(path, log.rotate_bytes, log.rotate_hours * 3600)]
+    chores: list[Chore] = []
+    if age is not None or log.keep_bytes is not None:
+        chores.append(("jsonl", partial(_prune, path, age, log.keep_bytes)))
+    if log.sqlite is not None:
+        database = Sqlite(Path(log.sqlite).expanduser())
+        sinks.append(database)
+        if chores:
+            chores.append(("sqlite", lambda: database.prune(age, log.keep_bytes, time.time())))
+    if console is not None:
+        sinks.append(ConsoleSink(console))
+    return Writer(sinks, parts.redactor, log.queue, prices=parts.config.prices, chores=chores)
+
+
+def _prune(path: Path, age: float | None, most: int | None) -> object:
+    return prune_jsonl(path.parent, path.stem, age, most, time.time(), path.suffix)
 
 
 def _is_local(origin: Origin) -> bool:

@@ -6,6 +6,7 @@ the name that was dialled, which tells a rebound name from ours.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from llm_passthrough.errors import Refusal
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _FOREIGN_SITES = frozenset({"cross-site", "same-site"})
 
 
@@ -83,6 +85,17 @@ class Door:
             return self.is_ours(urlsplit(referer).hostname or "")
         except ValueError:
             return False
+
+
+def check_fields(fields: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse header values that somebody further on could read as several: Refusal (bad_request).
+
+    RFC 9110 5.5: a value has no control character but a tab; a folded line (RFC 9112 5.2) has.
+    """
+    for name, value in fields:
+        if _CONTROL.search(value):
+            shown = name.decode("latin-1")[:64]
+            raise Refusal("bad_request", f"the header {shown} has a control character or a fold")
 
 
 def is_loopback(address: str) -> bool:

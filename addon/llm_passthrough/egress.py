@@ -9,6 +9,7 @@ from mitmproxy.tls import TlsData
 
 from llm_passthrough.clients import is_loopback
 from llm_passthrough.exchange import Exchange
+from llm_passthrough.guard import unraised
 from llm_passthrough.transport import let_finish, transport_of
 
 
@@ -39,16 +40,20 @@ class Egress:
 
     # -- hooks ----------------------------------------------------------------------------------
 
+    @unraised
     def client_connected(self, client: Client) -> None:
         """Only this machine may connect, whatever address the port is bound to."""
-        if not is_loopback(client.peername[0]):
-            client.error = "not from this machine"
+        client.error = "not from this machine"
+        if is_loopback(client.peername[0]):
+            client.error = None
 
+    @unraised
     def client_disconnected(self, client: Client) -> None:
         """Forget what belonged to the connection."""
         self._signed.pop(client.id, None)
         self._dialled.pop(client.id, None)
 
+    @unraised
     def server_connect(self, data: ServerConnectionHookData) -> None:
         """Only the origin that the client's present request is signed for may be dialled."""
         data.server.error = "not a destination of this request"
@@ -60,6 +65,7 @@ class Egress:
             self._dialled[data.client.id] = data.server
             exchange.wait_for("connect", self._clock())
 
+    @unraised
     def server_connected(self, data: ServerConnectionHookData) -> None:
         """Connected; with TLS the handshake still belongs to it."""
         proxyserver = ctx.master.addons.get("proxyserver")
@@ -67,6 +73,7 @@ class Egress:
         if not data.server.tls:
             self._connected(data.client.id)
 
+    @unraised
     def tls_established_server(self, data: TlsData) -> None:
         """Connected, handshake and all."""
         self._connected(data.context.client.id)

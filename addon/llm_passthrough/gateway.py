@@ -13,25 +13,22 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from llm_passthrough import deadlines, failures, framing, keep, links, replies, status
+from llm_passthrough import admit, deadlines, failures, framing, keep, replies, status
 from llm_passthrough.build import Parts
-from llm_passthrough.clients import identify
 from llm_passthrough.egress import Egress
 from llm_passthrough.errors import Refusal
-from llm_passthrough.exchange import Exchange, lower, new_id
+from llm_passthrough.exchange import Exchange, new_id
 from llm_passthrough.guard import guarded, quiet
-from llm_passthrough.layer import Refused, arrived_absolute, client_failed
+from llm_passthrough.layer import Refused, client_failed
 from llm_passthrough.record import Body, Fault, Outcome
-from llm_passthrough.routes import need_path
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.tee import Tee
 from llm_passthrough.transport import was_reset
-from llm_passthrough.wire import DOOR_HEADERS, clean_answer, lowered, map_urls, strip, with_length
+from llm_passthrough.wire import clean_answer, lowered, map_urls, with_length
 
 _MESSAGES_KEPT = 200
 
@@ -78,8 +75,8 @@ class Gateway:
             return  # we, or another addon, answer
         if exchange is None:
             raise Refusal("internal", "this request was not admitted")
-        if exchange.seen != _seen(request):
-            self._readmit(flow, exchange)
+        if admit.edited(request, exchange):
+            self._admit(flow, exchange)
             if flow.response is not None:
                 return
         body = None if request.stream else request.raw_content or b""
@@ -136,6 +133,7 @@ class Gateway:
         fault = None
         if framing.ends_with_connection(response.headers) and was_reset(flow.server_conn):
             answered, fault = "upstream_abort", failures.BROKEN_OFF
+        keep.told(exchange, response.data.content or b"", self._clock())
         self._finish(flow, exchange, "refused" if exchange.refused else answered, fault)
 
     @quiet
@@ -195,54 +193,15 @@ class Gateway:
             exchange.refuse(refusal.status, flow.response.headers.fields, flow.response.content)
 
     def _open(self, flow: http.HTTPFlow) -> Exchange:
-        data, log = flow.request.data, self.parts.config.log
-        stripped = strip(data.headers.fields, data.path or data.authority)
-        data.headers.fields = stripped.fields
-        if data.path:
-            data.path = stripped.target
-        exchange = self.live[flow] = Exchange(
-            id=new_id(),
-            started=time.time(),
-            at=self._clock(),
-            method=flow.request.method,
-            client_path=stripped.target,
-            stripped=stripped,
-            client=identify(),
-            capture=lower(log.capture, stripped.control.get(b"x-passthrough-capture")),
-            body_limit=log.body_limit,
-            request_headers=stripped.fields,
-        )
+        exchange = admit.opened(flow.request, self.parts.config.log, self._clock)
+        self.live[flow] = exchange
         return exchange
 
-    def _readmit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
-        """Somebody edited the request since it was admitted: strip and judge what it is now."""
-        data = flow.request.data
-        again = strip(data.headers.fields, data.path)
-        data.headers.fields, data.path = again.fields, again.target
-        exchange.stripped = replace(exchange.stripped, fields=again.fields, target=again.target)
-        self._admit(flow, exchange)
-
     def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
-        request, parts = flow.request, self.parts
-        if flow.is_replay:
-            raise Refusal("forward_blocked", "a flow cannot be replayed; send its request again")
-        headers = exchange.stripped.texts(DOOR_HEADERS)
-        parts.door.check(request.host, arrived_absolute(request), request.method, headers)
-        page = status.page(parts.routes, request.method, request.data.path, self._state())
+        page = admit.judged(flow, exchange, self.parts, self._state())
         if page is not None:
-            flow.response = replies.page(*page, request.method)
+            flow.response = replies.page(*page, flow.request.method)
             self.live.pop(flow, None)
-            return
-        exchange.route, exchange.path, exchange.query = parts.routes.choose(request.data.path)
-        need_path(exchange.route, exchange.path)
-        if parts.config.log.required and not self.writer.tally.healthy:
-            raise Refusal("log_unavailable", "records cannot be written, and log.required is on")
-        tls = flow.client_conn.tls_established
-        exchange.own_base = links.own_base(tls, headers.get("host", ""), exchange.route.prefix)
-        exchange.seen = _seen(request)
-        length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > parts.config.limits.request_buffer:
-            request.stream = True
 
     def _state(self) -> status.State:
         return status.State(self.writer.tally, self._clock())
@@ -303,8 +262,3 @@ class Gateway:
 _CLIENT_LEFT = Fault("client_abort", "the client went away", "client")
 _KILLED = Fault("killed", "a person ended it", "gateway")
 _STOPPED = Fault("stopped", "the gateway was stopped", "gateway")
-
-
-def _seen(request: http.Request) -> tuple[object, ...]:
-    data = request.data
-    return data.method, data.path, data.host, data.port, data.headers.fields

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from mitmproxy import http
 
 from llm_passthrough.errors import Refusal
-from llm_passthrough.exchange import Exchange, new_id
+from llm_passthrough.exchange import Exchange
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def guarded(hook: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
             if result is not None:
                 await result
         except Refusal as refusal:
-            self.refuse(flow, refusal)
+            _refuse(self, flow, refusal)
         except (KeyboardInterrupt, SystemExit):
             _fail(self, flow, None)
             raise
@@ -59,7 +59,20 @@ def quiet(hook: Callable[..., None]) -> Callable[..., None]:
         try:
             hook(self, flow)
         except Exception as error:  # noqa: BLE001 - its text may hold a secret
-            _LOG.error("%s in %s", _where(error), hook.__name__)
+            _LOG.error("%s in %s", where(error), hook.__name__)
+
+    return guard
+
+
+def unraised[**P](hook: Callable[P, None]) -> Callable[P, None]:
+    """For hooks about connections: what goes wrong is logged by its kind and stays here."""
+
+    @wraps(hook)
+    def guard(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            hook(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - its text may hold a secret
+            _LOG.error("%s in %s", where(error), hook.__name__)
 
     return guard
 
@@ -67,16 +80,20 @@ def quiet(hook: Callable[..., None]) -> Callable[..., None]:
 def _fail(gateway: FrontDoor, flow: http.HTTPFlow, error: BaseException | None) -> None:
     """An error of ours: answer 500 with a reference to the log, in which only its kind is."""
     exchange = gateway.live.get(flow)
-    reference = exchange.id if exchange else new_id()
-    _LOG.error("%s: %s", reference, _where(error))
+    reference = exchange.id if exchange else "no exchange"
+    _LOG.error("%s: %s", reference, where(error))
+    _refuse(gateway, flow, Refusal("internal", f"the gateway failed; see its log for {reference}"))
+
+
+def _refuse(gateway: FrontDoor, flow: http.HTTPFlow, refusal: Refusal) -> None:
     try:
-        message = f"the gateway failed; see its log for {reference}"
-        gateway.refuse(flow, Refusal("internal", message))
-    except BaseException:  # noqa: BLE001 - without an answer the flow must still not go on
+        gateway.refuse(flow, refusal)
+    except BaseException as error:  # noqa: BLE001 - without an answer the flow must still not go on
+        _LOG.error("%s while refusing", where(error))
         flow.kill()
 
 
-def _where(error: BaseException | None) -> str:
+def where(error: BaseException | None) -> str:
     """The kind of an error and the function it came from; its text may hold a secret."""
     if error is None:
         return "an interrupt"

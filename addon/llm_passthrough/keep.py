@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
+from llm_passthrough import rest
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.tokens import TokenError
@@ -56,6 +57,15 @@ def heard(exchange: Exchange, fields: Fields, now: float, wall: float) -> Fields
     if again and not pinned and upstream.provider.error_shape != "google":
         return ask_to_retry(fields)
     return fields
+
+
+def told(exchange: Exchange, body: bytes, now: float) -> None:
+    """Take note of what the body of a 429 says: Google names the pause there."""
+    if exchange.status != 429 or exchange.key is None or exchange.upstream is None:
+        return
+    seconds = rest.duration(rest.retry_info(body) or "")
+    if seconds is not None:
+        exchange.upstream.ring.extend(exchange.key, now + seconds)
 
 
 def failed(exchange: Exchange, now: float) -> None:

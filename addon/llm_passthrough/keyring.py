@@ -137,6 +137,11 @@ class KeyRing:
         self._lay(key, pause, now)
         return True
 
+    def extend(self, key: Key, until: float) -> None:
+        """Let a key that rests do so until then (monotonic seconds) at least."""
+        if (state := self.states.get(key.name)) is not None:
+            state.until = max(state.until, until)
+
     def failed(self, key: Key, now: float) -> None:
         """Take note that a key's upstream gave no answer."""
         self._lay(key, rest.unreachable(self._strikes(key)), now)

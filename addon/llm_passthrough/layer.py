@@ -12,6 +12,7 @@ replay). Ours differs in this:
   sends to the end before he listens, gets the answer.
 """
 
+import logging
 import time
 import weakref
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from mitmproxy.proxy.layers.http._hooks import HttpResponseHeadersHook
 from mitmproxy.proxy.utils import ReceiveBuffer
 
 from llm_passthrough.seal import Sealed
+
+_LOG = logging.getLogger(__name__)
 
 type Commands[T] = layer.CommandGenerator[T]
 
@@ -73,6 +76,7 @@ class GatewayStream(HttpStream):
     request_buffer = 8 << 20
     _head_sent = False
     _answered = False
+    _deaf = False
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         """As mitmproxy does, but its HTML error page becomes the refusal of the flow."""
@@ -87,7 +91,7 @@ class GatewayStream(HttpStream):
                 yield from self._tell(self.flow.response)
                 reply = None
                 if getattr(command.event, "code", None) in _CLOSING:
-                    yield command
+                    yield commands.CloseConnection(self.context.client)
             else:
                 reply = yield command
 
@@ -119,6 +123,11 @@ class GatewayStream(HttpStream):
         if event.request.data.authority:
             _ABSOLUTE.add(event.request)
         yield from super().state_wait_for_request_headers(event)
+        waits = self.client_state == self.state_consume_request_body and not event.end_stream
+        if waits and isinstance(self.flow.response, Refused):
+            # At once: the body of a request that is refused anyhow may never come.
+            yield from self._answer()
+            self.client_state = self.state_drop_request_body
 
     def make_server_connection(self) -> Commands[bool]:
         """Ask for a verdict, connect, and arm the seal if this is the connection it is for."""
@@ -136,7 +145,7 @@ class GatewayStream(HttpStream):
         if not (yield from super().make_server_connection()):
             return False
         # Nothing else runs between here and the writing of the head.
-        if not headers.unlock(self.flow.server_conn):
+        if not _unlocked(headers, self.flow.server_conn):
             yield from self._deny()
             return False
         return True
@@ -206,10 +215,16 @@ class GatewayStream(HttpStream):
     def state_consume_response_body(self, event: events.Event) -> Commands[None]:
         """Buffer the answer; or give ours, if the provider's could not be looked at."""
         if isinstance(self.flow.response, Refused):
+            self._deaf = True
             yield commands.CloseConnection(self.context.server)
             yield from self.send_response()
             return
         yield from super().state_consume_response_body(event)
+
+    def state_done(self, event: events.Event) -> Commands[None]:
+        """Nothing more is expected, except from a provider that was not heard to the end."""
+        if not self._deaf:
+            yield from super().state_done(event)
 
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError
@@ -245,6 +260,14 @@ def install(request_buffer: int) -> None:
             raise RuntimeError(f"mitmproxy {version.VERSION} is not one that this gateway knows")
     GatewayStream.request_buffer = request_buffer
     HttpLayer.make_stream = _make_stream  # type: ignore[method-assign]
+
+
+def _unlocked(headers: Sealed, server: connection.Server) -> bool:
+    try:
+        return headers.unlock(server)
+    except Exception as error:  # noqa: BLE001 - raising here would leave the client without an answer
+        _LOG.error("%s while a seal was opened", type(error).__name__)
+        return False
 
 
 def _make_stream(self: HttpLayer, stream_id: int) -> Commands[None]:

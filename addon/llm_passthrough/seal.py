@@ -26,18 +26,20 @@ class Sealed(http.Headers):
     def __init__(self, fields: Fields = (), seal: "Seal | None" = None) -> None:
         super().__init__(fields)
         self.seal = seal
-        self._unlocked = False
+        self._block: bytes | None = None
 
     def unlock(self, server: Server) -> bool:
         """Whether `server` is the origin that these headers are for; arms the next bytes()."""
-        self._unlocked = self.seal is not None and self.seal.fits(server)
-        return self._unlocked
+        self._block = None
+        if self.seal is None or not self.seal.fits(server):
+            return False
+        opened = self.seal.opened(self.fields)
+        self._block = b"".join(b"%s: %s\r\n" % field for field in opened)
+        return True
 
     def __bytes__(self) -> bytes:
-        if not self._unlocked or self.seal is None:
-            return super().__bytes__()
-        self._unlocked = False
-        return b"".join(b"%s: %s\r\n" % field for field in self.seal.opened(self.fields))
+        block, self._block = self._block, None
+        return super().__bytes__() if block is None else block
 
     def __copy__(self) -> http.Headers:
         return http.Headers(self.fields)

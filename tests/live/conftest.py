@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live.harness import Authority, Gateway, Provider, config_for, names_addon, NAMES
+
+from live.harness import NAMES, Authority, Gateway, Provider, config_for, names_addon
 
 
 @pytest.fixture(scope="session")

@@ -1,23 +1,12 @@
 """`llm-passthrough serve` and `web`: start mitmproxy with the gateway in it."""
 
-import asyncio
-import logging
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from mitmproxy import exceptions
-from mitmproxy.options import Options
-from mitmproxy.tools.dump import DumpMaster
-from mitmproxy.tools.web.master import WebMaster
 
-from llm_passthrough.attach import attach
+from llm_passthrough.cli.parts import ConfigFile
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The configuration file (YAML).")
-]
 Port = Annotated[int | None, typer.Option(help="The gateway's port (default 8080).")]
 WebPort = Annotated[int | None, typer.Option(help="mitmweb's port (default 8081).")]
 Host = Annotated[str | None, typer.Option(help="The address to listen on (default 127.0.0.1).")]
@@ -34,12 +23,10 @@ def serve(
     set_: Set = None,
 ) -> None:
     """Run the gateway alone, without a user interface."""
+    # mitmproxy takes a second to import: the other commands do not wait for it.
+    from llm_passthrough.cli.launch import launch
 
-    def make(options: Options) -> DumpMaster:
-        return DumpMaster(options, with_dumper=False)
-
-    options = _options(config, port, host, demo)
-    _run(make, options, set_ or [], {}, logging.WARNING)
+    launch("serve", _options(config, port, host, demo), set_ or [], {})
 
 
 def web(
@@ -56,7 +43,9 @@ def web(
     late: dict[str, object] = {"web_open_browser": browser}
     if web_port is not None:
         late["web_port"] = web_port
-    _run(WebMaster, options, set_ or [], late, logging.INFO)
+    from llm_passthrough.cli.launch import launch
+
+    launch("web", options, set_ or [], late)
 
 
 def _options(
@@ -70,44 +59,3 @@ def _options(
     if port is not None:
         options["listen_port"] = port
     return options
-
-
-def _run(
-    make: Callable[[Options], Any],
-    values: dict[str, object],
-    settings: list[str],
-    late: dict[str, object],
-    level: int,
-) -> None:
-    try:
-        asyncio.run(_main(make, values, settings, late, level))
-    except exceptions.OptionsError as error:
-        typer.echo(f"llm-passthrough: {error}", err=True)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        typer.echo(f"llm-passthrough: {error.strerror or error}", err=True)
-        raise typer.Exit(1) from None
-
-
-async def _main(
-    make: Callable[[Options], Any],
-    values: dict[str, object],
-    settings: list[str],
-    late: dict[str, object],
-    level: int,
-) -> None:
-    logging.getLogger().setLevel(level)
-    for noisy in ("tornado", "asyncio", "hpack"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    options = Options()
-    master = make(options)
-    options.update(termlog_verbosity="warn", **late)
-    options.set(*settings, defer=True)
-    # Options of an addon that is not there yet wait for it.
-    options.update_defer(**values)
-    attach(master)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, master.shutdown)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    await master.run()

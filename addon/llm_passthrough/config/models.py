@@ -199,6 +199,9 @@ class Log(Section):
     body_limit: Bytes = 1 << 20
     rotate_bytes: Annotated[int, Field(ge=4096)] = 100 << 20
     rotate_hours: Annotated[float, Field(gt=0, le=87_600)] = 24.0
+    keep_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    keep_bytes: Bytes | None = None
+    sqlite: FilePath | None = None
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     required: bool = False
 

@@ -42,7 +42,7 @@ class Sqlite:
     """
 
     name = "sqlite"
-    durable = True
+    durable = False  # the JSONL is what counts; a database can be made from it again
 
     def __init__(
         self, path: Path, held_bytes: int = 64 << 20, patience: float = 1.0, pause: float = 0.5

@@ -18,6 +18,12 @@ _LOG = logging.getLogger(__name__)
 _SILENCE = 10.0
 
 
+type Chore = tuple[str, Callable[[], object]]
+
+_CHORES_EVERY = 600.0
+"""Seconds between two rounds of chores, such as the removal of old records."""
+
+
 class Sink(Protocol):
     """Takes records one by one; may raise OSError, which is counted and said."""
 
@@ -64,7 +70,10 @@ class Writer:
         memory: int = 256 << 20,
         clock: Callable[[], float] = time.monotonic,
         prices: Prices | None = None,
+        chores: Sequence[Chore] = (),
     ) -> None:
+        self._chores = tuple(chores)
+        self._chores_at = clock()
         self._prices = prices
         self._sinks = tuple(sinks)
         self._redactor = redactor
@@ -118,6 +127,10 @@ class Writer:
         while (facts := self._queue.get()) is not None:
             self._record(facts)
             self._bytes_out += _size(facts)
+            if self._chores and self._clock() >= self._chores_at:
+                self._chores_at = self._clock() + _CHORES_EVERY
+                for name, chore in self._chores:
+                    self._safely(name, chore)
         for sink in self._sinks:
             self._safely(sink.name, sink.close)
 
@@ -141,7 +154,7 @@ class Writer:
             self.tally.written += 1
             self.tally.fault = None
 
-    def _safely(self, name: str, action: Callable[[], None]) -> str | None:
+    def _safely(self, name: str, action: Callable[[], object]) -> str | None:
         """Let a sink do something; what went wrong, if it did."""
         try:
             action()

@@ -1,0 +1,57 @@
+"""Starts mitmproxy with the gateway in it."""
+
+import asyncio
+import logging
+import signal
+from typing import Literal
+
+import typer
+from mitmproxy import exceptions
+from mitmproxy.options import Options
+from mitmproxy.tools.dump import DumpMaster
+from mitmproxy.tools.web.master import WebMaster
+
+from llm_passthrough.attach import attach
+
+
+def launch(
+    kind: Literal["serve", "web"],
+    values: dict[str, object],
+    settings: list[str],
+    late: dict[str, object],
+) -> None:
+    """Run until stopped: `values` are options of ours, `late` of mitmproxy, `settings` NAME=VALUE.
+
+    Ends with exit code 2 for what is wrong in the options, 1 when the port cannot be had.
+    """
+    try:
+        asyncio.run(_main(kind, values, settings, late))
+    except exceptions.OptionsError as error:
+        typer.echo(f"llm-passthrough: {error}", err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        typer.echo(f"llm-passthrough: {error.strerror or error}", err=True)
+        raise typer.Exit(1) from None
+
+
+async def _main(
+    kind: Literal["serve", "web"],
+    values: dict[str, object],
+    settings: list[str],
+    late: dict[str, object],
+) -> None:
+    logging.getLogger().setLevel(logging.INFO if kind == "web" else logging.WARNING)
+    for noisy in ("tornado", "asyncio", "hpack"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    options = Options()
+    master = WebMaster(options) if kind == "web" else DumpMaster(options, with_dumper=False)
+    options.update(termlog_verbosity="warn", **late)
+    options.set(*settings, defer=True)
+    # Options of an addon that is not there yet wait for it.
+    options.update_defer(**values)
+    attach(master)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, master.shutdown)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    await master.run()
