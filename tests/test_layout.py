@@ -28,7 +28,7 @@ LEVELS = (
     "record keyring dialects options",
     "providers failures prices listen columns",
     "recorder routes links keys wire ledger",
-    "sinks seal",
+    "sinks seal http1",
     "layer verdict build status views transport framing",
     "exchange banner",
     "replies keep admit guard",
@@ -39,7 +39,7 @@ LEVELS = (
 )
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
 MITMPROXY = frozenset(
-    "gateway guard egress seal layer transport admit attach views web replies cli".split()
+    "gateway guard egress seal http1 layer transport admit attach views web replies cli".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.

@@ -58,7 +58,9 @@ def quiet(hook: Callable[..., None]) -> Callable[..., None]:
     def guard(self: FrontDoor, flow: http.HTTPFlow) -> None:
         try:
             hook(self, flow)
-        except Exception as error:  # noqa: BLE001 - its text may hold a secret
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - its text may hold a secret
             _LOG.error("%s in %s", where(error), hook.__name__)
 
     return guard
@@ -71,7 +73,9 @@ def unraised[**P](hook: Callable[P, None]) -> Callable[P, None]:
     def guard(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             hook(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - its text may hold a secret
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - its text may hold a secret
             _LOG.error("%s in %s", where(error), hook.__name__)
 
     return guard

@@ -97,7 +97,7 @@ class Keys:
             return None, self._entra(f"{place}.azure_key_config", name, azure)
         if provider == "vertex" and (not entry.value or vertex.auth_credentials):
             return None, self._google(f"{place}.vertex_key_config", name, vertex)
-        if not entry.value:
+        if entry.value is None:
             variable = USUAL_KEYS.get(provider, ("NAME",))[0]
             self._findings.fault(
                 f"{place}.value", f"is missing; such as env.{variable} or file:PATH"

@@ -36,6 +36,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHeadersHook
 from mitmproxy.proxy.utils import ReceiveBuffer
 
+from llm_passthrough import http1
 from llm_passthrough.seal import Sealed
 
 _LOG = logging.getLogger(__name__)
@@ -259,6 +260,7 @@ def install(request_buffer: int) -> None:
         if not callable(getattr(HttpStream, name, None)):
             raise RuntimeError(f"mitmproxy {version.VERSION} is not one that this gateway knows")
     GatewayStream.request_buffer = request_buffer
+    http1.install()
     HttpLayer.make_stream = _make_stream  # type: ignore[method-assign]
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from mitmproxy import http
 from mitmproxy.connection import Server
-from pydantic import SecretStr
+from pydantic import SecretBytes, SecretStr
 
 from llm_passthrough.providers import Credential, Origin
 from llm_passthrough.wire import Fields, spelt
@@ -26,7 +26,7 @@ class Sealed(http.Headers):
     def __init__(self, fields: Fields = (), seal: "Seal | None" = None) -> None:
         super().__init__(fields)
         self.seal = seal
-        self._block: bytes | None = None
+        self._block: SecretBytes | None = None
 
     def unlock(self, server: Server) -> bool:
         """Whether `server` is the origin that these headers are for; arms the next bytes()."""
@@ -34,12 +34,12 @@ class Sealed(http.Headers):
         if self.seal is None or not self.seal.fits(server):
             return False
         opened = self.seal.opened(self.fields)
-        self._block = b"".join(b"%s: %s\r\n" % field for field in opened)
+        self._block = SecretBytes(b"".join(b"%s: %s\r\n" % field for field in opened))
         return True
 
     def __bytes__(self) -> bytes:
         block, self._block = self._block, None
-        return super().__bytes__() if block is None else block
+        return super().__bytes__() if block is None else block.get_secret_value()
 
     def __copy__(self) -> http.Headers:
         return http.Headers(self.fields)

@@ -1,0 +1,52 @@
+"""The seam into mitmproxy's HTTP/1 reader: three messages that it cannot read otherwise.
+
+* Empty lines before a request line (RFC 9112 2.2) made it wait for ever.
+* An interim answer, such as 103 Early Hints (RFC 9110 15.2), was taken for the answer itself.
+* Trailers (RFC 9110 6.5) ended the connection in a crash. They may be dropped, and are.
+"""
+
+from typing import Any
+
+from h11 import Data, EndOfMessage
+from h11._readers import ChunkedReader
+from mitmproxy.proxy import events, layer
+from mitmproxy.proxy.layers.http import _http1
+
+type Commands = layer.CommandGenerator[None]
+
+_read_request = _http1.Http1Server.read_headers
+_read_answer = _http1.Http1Client.read_headers
+
+
+class WithoutTrailers(ChunkedReader):
+    """Reads a chunked body and lets its trailers go."""
+
+    def __call__(self, buf: Any) -> Data | EndOfMessage | None:
+        """The next piece, or the end."""
+        event = super().__call__(buf)
+        return EndOfMessage() if isinstance(event, EndOfMessage) else event
+
+
+def install() -> None:
+    """Put these in the place of mitmproxy's. Raises AttributeError where it has none."""
+    _http1.ChunkedReader = WithoutTrailers  # type: ignore[attr-defined]
+    _http1.Http1Server.read_headers = _requests  # type: ignore[method-assign]
+    _http1.Http1Client.read_headers = _answers  # type: ignore[method-assign]
+
+
+def _requests(self: _http1.Http1Server, event: events.ConnectionEvent) -> Commands:
+    while bytes(self.buf._data[:2]) == b"\r\n" or bytes(self.buf._data[:1]) == b"\n":
+        self.buf.maybe_extract_lines()
+    yield from _read_request(self, event)
+
+
+def _answers(self: _http1.Http1Client, event: events.ConnectionEvent) -> Commands:
+    while self.request is not None and _is_interim(bytes(self.buf._data[:12])):
+        if self.buf.maybe_extract_lines() is None:
+            return
+    yield from _read_answer(self, event)
+
+
+def _is_interim(start: bytes) -> bool:
+    """Whether an answer begins with a status of 1xx that does not change the protocol."""
+    return start[:7] == b"HTTP/1." and start[8:10] == b" 1" and start[9:12] != b"101"
