@@ -5,6 +5,7 @@ before anything that shows or saves it, and it stays when mitmproxy reloads or d
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -19,7 +20,7 @@ from mitmproxy.log import ALERT
 from rich.console import Console
 
 from llm_passthrough import banner, config, layer, options
-from llm_passthrough.build import build, writer_of
+from llm_passthrough.build import Parts, build, writer_of
 from llm_passthrough.clients import is_loopback
 from llm_passthrough.demo import DemoProvider
 from llm_passthrough.errors import ConfigError
@@ -148,12 +149,20 @@ class Life:
             asyncio.create_task(self._follow()),
         ]
         if self._file is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
-        lines = banner.lines(self._gateway.parts, _addresses(), self._demo is not None)
-        if self._shows(ctx.master):
-            self._console.print(banner.panel(lines))
-        else:
-            _LOG.info("%s", "; ".join(text for _, text in lines))
+            with contextlib.suppress(NotImplementedError, RuntimeError):  # not on Windows
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+        self._greet(self._gateway.parts)
+
+    def _greet(self, parts: Parts) -> None:
+        """Say where to connect: to a person with mitmweb's address and token, to a log without."""
+        demo, addresses = self._demo is not None, _addresses()
+        web_url = getattr(ctx.master, "web_url", None)
+        if self._shows(ctx.master, parts.config.console):
+            self._console.print(banner.panel(banner.lines(parts, addresses, demo, web_url)))
+            return
+        _LOG.info("%s", "; ".join(text for _, text in banner.lines(parts, addresses, demo)))
+        if web_url is not None:
+            print(f"mitmweb: {web_url}", flush=True)
 
     async def done(self) -> None:
         """The end: what is open is told as it stands, what is queued is written."""
@@ -170,7 +179,7 @@ class Life:
         path = Path(name).expanduser() if name else None
         if opts.passthrough_demo:
             self._demo = DemoProvider(keys=frozenset(_DEMO_KEYS.values()))
-            settings, warnings = _demo_config(self._demo.bind()), ["demo: no real provider is used"]
+            settings, warnings = _demo_config(self._demo.bind()), list[str]()
         else:
             settings, warnings = config.load(path, self._env)
             self._file = path

@@ -7,8 +7,13 @@ from llm_passthrough.build import Parts, log_path
 from llm_passthrough.status import ready
 
 
-def lines(parts: Parts, addresses: list[tuple[str, int]], demo: bool) -> list[tuple[str, str]]:
-    """Pairs of a style and a text: one a route and one a fact."""
+def lines(
+    parts: Parts, addresses: list[tuple[str, int]], demo: bool, web_url: str | None = None
+) -> list[tuple[str, str]]:
+    """Pairs of a style and a text: one a route and one a fact.
+
+    `web_url` is mitmweb's, with the token that lets in: for a terminal, not for a log.
+    """
     shown = ", ".join(f"http://{_host(host)}:{port}" for host, port in addresses)
     out = [("bold", f"llm-passthrough on {shown}" + (" (demo provider)" if demo else ""))]
     for route in sorted(parts.routes.table, key=lambda route: route.prefix):
@@ -16,6 +21,8 @@ def lines(parts: Parts, addresses: list[tuple[str, int]], demo: bool) -> list[tu
             name = f"{route.prefix:<24} {upstream.provider.name:<10} "
             style = "green" if upstream.missing is None else "yellow"
             out.append((style, name + ready(upstream)))
+    if web_url is not None:
+        out.append(("", f"look at it: {web_url}"))
     out.append(("dim", f"records: {log_path(parts.config)}"))
     return out
 

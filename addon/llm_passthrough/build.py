@@ -65,9 +65,10 @@ class Builder:
         self._env = env
         self._name = name
         self._old = old
-        self._rings = {ring.provider: ring for ring in old.routes.rings} if old else {}
+        table = old.routes.table if old else ()
+        self._before = {up.provider.name: up for route in table for up in route.upstreams}
         self._findings = Findings()
-        known = tuple(key for ring in self._rings.values() for key in ring.keys)
+        known = tuple(key for upstream in self._before.values() for key in upstream.ring.keys)
         self._keys = Keys(env, self._findings, known)
 
     def build(self) -> Parts:
@@ -133,23 +134,27 @@ class Builder:
         place = f"providers.{name}"
         provider = PROVIDERS[name]
         keys = self._keys.of(place, name, entry.keys)
-        ring = self._ring(name, keys, f"set {_VARIABLES[name]}, or add a key under {place}.keys")
+        ring = KeyRing(name, keys, f"set {_VARIABLES[name]}, or add a key under {place}.keys")
         network = entry.network_config
         url = network.base_url or provider.base_url
-        return replace(
+        upstream = replace(
             self._assembled(place, provider, ring, network),
             base=self._base(f"{place}.network_config.base_url", url, network) if url else None,
             endpoints=self._endpoints(place, entry),
             forward=entry.client_credentials == "forward",
         )
+        return self._remembering(upstream)
 
-    def _ring(self, name: str, keys: tuple[Key, ...], mend: str) -> KeyRing:
-        """A ring that remembers what was heard of the keys that stay."""
-        ring = KeyRing(name, keys, mend)
-        if (old := self._rings.get(name)) is not None:
-            stay = {key.name for key in keys if any(key is known for known in old.keys)}
-            ring.states.update({n: state for n, state in old.states.items() if n in stay})
-        return ring
+    def _remembering(self, upstream: Upstream) -> Upstream:
+        """The upstream, which knows what was heard of the keys that stay, and stay where they
+        were."""
+        if (old := self._before.get(upstream.provider.name)) is not None:
+            for key in upstream.ring.keys:
+                stays = any(key is known for known in old.ring.keys)
+                moved = _base_of(old, key) != _base_of(upstream, key)
+                if stays and not moved and (state := old.ring.states.get(key.name)):
+                    upstream.ring.states[key.name] = state
+        return upstream
 
     def _own_route(self, place: str, name: str, entry: RouteEntry) -> Route:
         header, network = entry.auth.header, entry.network_config
@@ -162,16 +167,15 @@ class Builder:
                 f"{place}.network_config.base_url", "write it as the route's upstream"
             )
         provider = generic(name, entry.upstream, entry.dialect, header, entry.auth.form)
-        ring = KeyRing(
-            name, self._keys.of(place, name, entry.keys), f"add a key under {place}.keys"
-        )
+        keys = self._keys.of(place, name, entry.keys)
+        ring = KeyRing(name, keys, f"add a key under {place}.keys")
         upstream = replace(
             self._assembled(place, provider, ring, network),
             base=self._base(f"{place}.upstream", entry.upstream, network),
             # For an API that asks for no key, such as a local server.
             keyless=not entry.keys,
         )
-        return Route(entry.prefix, (upstream,))
+        return Route(entry.prefix, (self._remembering(upstream),))
 
     def _assembled(
         self, place: str, provider: Provider, ring: KeyRing, network: Network
@@ -258,6 +262,10 @@ def writer_of(parts: Parts, console: Console | None) -> Writer:
 
 def _prune(path: Path, age: float | None, most: int | None) -> object:
     return prune_jsonl(path.parent, path.stem, age, most, time.time(), path.suffix)
+
+
+def _base_of(upstream: Upstream, key: Key) -> Base | None:
+    return upstream.endpoints.get(key.name, upstream.base)
 
 
 def _is_local(origin: Origin) -> bool:

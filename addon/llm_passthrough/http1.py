@@ -43,6 +43,8 @@ def _requests(self: _http1.Http1Server, event: events.ConnectionEvent) -> Comman
 def _answers(self: _http1.Http1Client, event: events.ConnectionEvent) -> Commands:
     while self.request is not None and _is_interim(bytes(self.buf._data[:12])):
         if self.buf.maybe_extract_lines() is None:
+            if isinstance(event, events.ConnectionClosed):
+                break  # inside its head: no more will come
             return
     yield from _read_answer(self, event)
 

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pydantic import SecretStr
 
 from llm_passthrough import rest
+from llm_passthrough.bodies import decoded
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.tokens import TokenError
 from llm_passthrough.verdict import Question, Verdict, decide
 from llm_passthrough.wire import Fields, ask_to_retry, lowered
+
+# How much of an answer's body is looked at for the pause that it names.
+_LOOK = 64 << 10
 
 
 async def choose(
@@ -20,6 +24,7 @@ async def choose(
 
     A key for which no token can be had rests, and another one is tried. Raises Refusal.
     """
+    tried: set[str] = set()
     while True:
         verdict = decide(question, chance, clock())
         key, ring = verdict.key, verdict.upstream.ring
@@ -30,7 +35,10 @@ async def choose(
         except TokenError as error:
             now = clock()
             ring.tokenless(key, now)
-            if question.pinned is not None or not ring.another(key, verdict.model, now):
+            # An endpoint may be so slow that a key's rest is over before another's fetch is.
+            last = key.name in tried or not ring.another(key, verdict.model, now)
+            tried.add(key.name)
+            if question.pinned is not None or last:
                 code = "token_timeout" if error.late else "no_token"
                 raise Refusal(code, f"no token for {key.token.label}: {error}") from None
 
@@ -46,7 +54,7 @@ def heard(exchange: Exchange, fields: Fields, now: float, wall: float) -> Fields
         return fields
     ring = upstream.ring
     if status < 400:
-        ring.good(key)
+        ring.good(key, exchange.at)
         return fields
     if status == 401 and key.token is not None and key.token.drop(exchange.secret):
         again = True  # the next request fetches another token
@@ -63,7 +71,8 @@ def told(exchange: Exchange, body: bytes, now: float) -> None:
     """Take note of what the body of a 429 says: Google names the pause there."""
     if exchange.status != 429 or exchange.key is None or exchange.upstream is None:
         return
-    seconds = rest.duration(rest.retry_info(body) or "")
+    coding = dict(lowered(exchange.answer_headers)).get("content-encoding")
+    seconds = rest.duration(rest.retry_info(decoded(body, coding, _LOOK)[0]) or "")
     if seconds is not None:
         exchange.upstream.ring.extend(exchange.key, now + seconds)
 

@@ -51,8 +51,12 @@ class Key:
 
 @dataclass(slots=True)
 class KeyState:
-    """What was heard of a key: until when it rests (monotonic seconds), why, and how often."""
+    """What was heard of a key: since and until when it rests, why, and how often in a row.
 
+    Times are monotonic seconds.
+    """
+
+    since: float = 0.0
     until: float = 0.0
     why: str = ""
     strikes: int = 0
@@ -113,10 +117,14 @@ class KeyRing:
             for other in self.keys
         )
 
-    def good(self, key: Key) -> None:
-        """Take note of a good answer: it ends all rest."""
-        if self.states:
-            self.states.pop(key.name, None)
+    def good(self, key: Key, began: float) -> None:
+        """Take note of a good answer to a request that began then (monotonic): it ends all rest.
+
+        An answer to one that was on its way when the key was laid to rest says nothing.
+        """
+        state = self.states.get(key.name)
+        if state is not None and began >= state.since:
+            del self.states[key.name]
 
     def heard(
         self,
@@ -131,7 +139,7 @@ class KeyRing:
 
         `headers` have lower-case names, `now` is monotonic, `wall` is since the epoch.
         """
-        pause = rest.after(status, headers, self._strikes(key), wall, hint)
+        pause = rest.after(status, headers, self._strikes(key, now), wall, hint)
         if pause is None:
             return False
         self._lay(key, pause, now)
@@ -144,11 +152,11 @@ class KeyRing:
 
     def failed(self, key: Key, now: float) -> None:
         """Take note that a key's upstream gave no answer."""
-        self._lay(key, rest.unreachable(self._strikes(key)), now)
+        self._lay(key, rest.unreachable(self._strikes(key, now)), now)
 
     def tokenless(self, key: Key, now: float) -> None:
         """Take note that no token could be had for a key."""
-        self._lay(key, rest.without_token(self._strikes(key)), now)
+        self._lay(key, rest.without_token(self._strikes(key, now)), now)
 
     def describe(self, key: Key, now: float) -> str:
         """`ready`, or why and for how long a key rests."""
@@ -157,15 +165,19 @@ class KeyRing:
             return "ready"
         return f"rests {math.ceil(state.until - now)} s: {state.why}"
 
-    def _strikes(self, key: Key) -> int:
+    def _strikes(self, key: Key, now: float) -> int:
+        """How often in a row the key was laid to rest before; the answers that come while it
+        rests are of one burst and count once."""
         state = self.states.get(key.name)
-        return state.strikes if state else 0
+        return state.strikes - self.rests(key, now) if state else 0
 
     def _lay(self, key: Key, pause: Rest, now: float) -> None:
-        state = self.states.setdefault(key.name, KeyState())
-        state.until = max(state.until, now + pause.seconds)
-        state.why = pause.why
-        state.strikes += 1
+        state = self.states.setdefault(key.name, KeyState(now))
+        if now >= state.until:
+            state.since = now
+            state.strikes += 1
+        if now + pause.seconds >= state.until:
+            state.until, state.why = now + pause.seconds, pause.why
 
     def _why_none(self, model: str | None, pinned: str | None) -> str:
         names = ", ".join(key.name for key in self.keys)
@@ -181,5 +193,5 @@ def _fits(model: str, patterns: tuple[str, ...]) -> bool:
 def _score(session: str, key: Key) -> float:
     """Weighted rendezvous hashing: each session prefers the keys in its own fixed order."""
     digest = hashlib.blake2b(f"{session}\0{key.name}".encode(), digest_size=8).digest()
-    share = (int.from_bytes(digest) + 1) / (2**64 + 1)
+    share = ((int.from_bytes(digest) >> 11) + 1) / (2**53 + 1)  # never 0, never 1
     return key.weight / -math.log(share)

@@ -5,8 +5,9 @@ What listens may go deaf, and says so; it never holds a chunk up and never chang
 
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import brotli
@@ -27,7 +28,7 @@ _MOST, _RATIO = 64 << 20, 200
 class Ear:
     """Feeds a reader with the decompressed bytes of a streamed answer."""
 
-    __slots__ = ("_deaf", "_decode", "_in", "_out", "_reader")
+    __slots__ = ("_deaf", "_decode", "_heard", "_in", "_out", "_reader")
 
     def __init__(self, reader: Reader, encoding: str | None) -> None:
         name = (encoding or "").strip().lower()
@@ -35,10 +36,11 @@ class Ear:
         self._decode = _DECODERS[name]() if name in _DECODERS else None
         self._deaf = f"content coding {name}" if name not in _KNOWN else None
         self._in = self._out = 0
+        self._heard: Reading | None = None
 
     def __call__(self, chunk: bytes, at: float) -> None:
         """Hear one chunk, `at` seconds on the clock of first_token_at."""
-        if self._deaf is not None:
+        if self._deaf is not None or self._heard is not None:
             return
         if self._decode is None:
             self._reader.feed(chunk, at)
@@ -55,22 +57,52 @@ class Ear:
             self._deaf = f"content coding: {type(error).__name__}"
 
     def end(self) -> Reading:
-        """What was heard."""
-        reading = self._reader.end()
-        return replace(reading, unread=self._deaf) if self._deaf else reading
+        """What was heard; from here on nothing is heard any more."""
+        if self._heard is None:
+            heard = self._reader.end()
+            if self._deaf:
+                # Of what was not heard nobody knows whether it came to its end.
+                heard = replace(heard, unread=self._deaf, complete=heard.complete or None)
+            self._heard = heard
+        return self._heard
 
 
-type _Pieces = Callable[[bytes], list[bytes]]
+type _Pieces = Callable[[bytes], Iterator[bytes]]
 
 
-def _inflating() -> _Pieces:
-    decoder: Any = zlib.decompressobj(zlib.MAX_WBITS | 32)
+def _inflating(wrapper: int) -> _Pieces:
+    """What zlib reads, also as several members in a row (RFC 1952 2.2)."""
+    decoder: Any = zlib.decompressobj(wrapper)
 
-    def pieces(chunk: bytes) -> list[bytes]:
-        out = [decoder.decompress(chunk, _PIECE)]
-        while decoder.unconsumed_tail and sum(map(len, out)) < _MOST:
-            out.append(decoder.decompress(decoder.unconsumed_tail, _PIECE))
-        return out
+    def pieces(chunk: bytes) -> Iterator[bytes]:
+        nonlocal decoder
+        more = True
+        while more:
+            piece = decoder.decompress(chunk, _PIECE)
+            yield piece
+            chunk, full = decoder.unconsumed_tail, len(piece) == _PIECE
+            if decoder.eof:
+                chunk, full = decoder.unused_data, False
+                decoder = zlib.decompressobj(wrapper)
+            more = bool(chunk) or full
+
+    return pieces
+
+
+def _deflated() -> _Pieces:
+    """Deflate with its zlib wrapper, or without it: a known mistake (RFC 9110 8.4.1.2)."""
+    head = b""
+    inner: _Pieces | None = None
+
+    def pieces(chunk: bytes) -> Iterator[bytes]:
+        nonlocal head, inner
+        if inner is None:
+            head += chunk
+            if len(head) < 2:
+                return
+            wrapped = head[0] & 0x0F == 8 and int.from_bytes(head[:2], "big") % 31 == 0
+            inner, chunk = _inflating(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS), head
+        yield from inner(chunk)
 
     return pieces
 
@@ -78,31 +110,35 @@ def _inflating() -> _Pieces:
 def _unbrotling() -> _Pieces:
     decoder = brotli.Decompressor()
 
-    def pieces(chunk: bytes) -> list[bytes]:
-        out = [decoder.process(chunk, output_buffer_limit=_PIECE)]
-        while not decoder.can_accept_more_data() and sum(map(len, out)) < _MOST:
-            out.append(decoder.process(b"", output_buffer_limit=_PIECE))
-        return out
+    def pieces(chunk: bytes) -> Iterator[bytes]:
+        yield decoder.process(chunk, output_buffer_limit=_PIECE)
+        while not decoder.can_accept_more_data():
+            yield decoder.process(b"", output_buffer_limit=_PIECE)
 
     return pieces
 
 
 def _unzstding() -> _Pieces:
+    """Zstandard, also as several frames in a row (RFC 8878 3.1)."""
     decoder = zstd.ZstdDecompressor()
 
-    def pieces(chunk: bytes) -> list[bytes]:
-        out = [decoder.decompress(chunk, _PIECE)]
-        while not decoder.needs_input and not decoder.eof and sum(map(len, out)) < _MOST:
-            out.append(decoder.decompress(b"", _PIECE))
-        return out
+    def pieces(chunk: bytes) -> Iterator[bytes]:
+        nonlocal decoder
+        more = True
+        while more:
+            yield decoder.decompress(chunk, _PIECE)
+            chunk, more = b"", not decoder.needs_input
+            if decoder.eof:
+                chunk, decoder = decoder.unused_data, zstd.ZstdDecompressor()
+                more = bool(chunk)
 
     return pieces
 
 
 _DECODERS: dict[str, Callable[[], _Pieces]] = {
-    "gzip": _inflating,
-    "x-gzip": _inflating,
-    "deflate": _inflating,
+    "gzip": partial(_inflating, zlib.MAX_WBITS | 16),
+    "x-gzip": partial(_inflating, zlib.MAX_WBITS | 16),
+    "deflate": _deflated,
     "br": _unbrotling,
     "zstd": _unzstding,
 }

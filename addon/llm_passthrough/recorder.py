@@ -208,7 +208,13 @@ def _timing(facts: Facts, reading: Reading) -> Timing:
 
 
 def _fault(fault: Fault | None, redact: Redactor) -> Fault | None:
-    return fault and replace(fault, message=redact(fault.message))
+    """All of it is redacted: a provider may say the key that it refuses in any place."""
+    return fault and replace(
+        fault,
+        type=redact(fault.type),
+        message=redact(fault.message),
+        code=_redacted(fault.code, redact),
+    )
 
 
 def _plain(text: str) -> str:

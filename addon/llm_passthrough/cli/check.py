@@ -1,7 +1,7 @@
 """`llm-passthrough check`: what the configuration amounts to, provider by provider."""
 
 import asyncio
-import ssl
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -32,7 +32,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Nothing is followed; the redirect itself is the answer."""
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
+# The gateway asks no proxy either.
+_OPENER = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
 
 File = Annotated[Path | None, typer.Argument(help="The configuration file (YAML).")]
 Online = Annotated[bool, typer.Option("--online", help="Ask each provider for its models.")]
@@ -100,7 +101,7 @@ def _online(upstream: Upstream, key: Key) -> str:
         return f"not ready: {refusal.message}"
     except TokenError as error:
         return f"failed: no token: {error}"
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         return f"failed: {getattr(error, 'reason', None) or type(error).__name__}"
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
     return f"ready ({took})" if status < 400 else f"failed: the provider answered {status}"
