@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.redact import forms
-from llm_passthrough.wire import Fields, Stripped, clean_answer, map_urls, strip
+from llm_passthrough.wire import Stripped, clean_answer, map_urls, strip
 from pydantic import SecretStr
 
 KEY = "sk-REAL/KEY+0123456789=abc"

@@ -68,6 +68,7 @@ class Life:
         self._gateway: Gateway | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._file: Path | None = None
+        self._asked: tuple[object, ...] = ()
         self._console = Console(highlight=False)
 
     def load(self, loader: Loader) -> None:
@@ -102,15 +103,17 @@ class Life:
         assert gateway is not None
         try:
             settings, warnings = config.load(self._file, self._env)
-            settings = settings.model_copy(update={"listen": gateway.parts.config.listen})
+            asked, settings = settings, _as_running(settings, gateway.parts.config)
             parts = build(settings, self._env, str(self._file), gateway.parts)
         except ConfigError as error:
-            for line in error.lines:
-                _LOG.error("%s", line)
-            _LOG.error("the configuration was not changed; the gateway goes on with the old one")
-            return False
-        if settings.log != gateway.parts.config.log:
-            warnings = [*warnings, "log: takes effect at the next start"]
+            return _unchanged(*error.lines)
+        except Exception as error:  # noqa: BLE001 - its text may hold a secret; the old one goes on
+            return _unchanged(where(error))
+        if asked.log != settings.log:
+            warnings = [*warnings, "log: takes effect at the next start, but for what is captured"]
+        before, self._asked = self._asked, _ports(asked)
+        if before != self._asked:
+            warnings = [*warnings, "listen: host and ports take effect at the next start"]
         for warning in (*warnings, *parts.warnings):
             _LOG.warning("%s", warning)
         layer.install(settings.limits.request_buffer)
@@ -182,7 +185,7 @@ class Life:
             settings, warnings = _demo_config(self._demo.bind()), list[str]()
         else:
             settings, warnings = config.load(path, self._env)
-            self._file = path
+            self._file, self._asked = path, _ports(settings)
         listen: dict[str, object] = {}
         if opts.listen_host:
             listen["host"] = opts.listen_host
@@ -229,6 +232,35 @@ def _demo_config(port: int) -> config.Config:
         providers[name] = {"keys": [key], "network_config": {"base_url": url}}
     log = {"path": "~/.llm-passthrough/demo/records.jsonl"}
     return config.parse({"providers": providers, "log": log}, "demo")[0]
+
+
+# What a reload cannot change: the sockets and the files are open.
+_SOCKETS = ("host", "port", "web_port")
+_AT_ONCE = ("capture", "body_limit", "required")
+
+
+def _ports(settings: config.Config) -> tuple[object, ...]:
+    return tuple(getattr(settings.listen, name) for name in _SOCKETS)
+
+
+def _as_running(new: config.Config, old: config.Config) -> config.Config:
+    """The new configuration with the sockets and the files of the old one."""
+    listen = {name: getattr(old.listen, name) for name in _SOCKETS}
+    log = {name: getattr(new.log, name) for name in _AT_ONCE}
+    return new.model_copy(
+        update={
+            "listen": new.listen.model_copy(update=listen),
+            "log": old.log.model_copy(update=log),
+        }
+    )
+
+
+def _unchanged(*lines: str) -> bool:
+    """Say what is wrong with a configuration that was read again."""
+    for line in lines:
+        _LOG.error("%s", line)
+    _LOG.error("the configuration was not changed; the gateway goes on with the old one")
+    return False
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

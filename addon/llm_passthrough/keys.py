@@ -124,6 +124,7 @@ class Keys:
         if tenant is None or client is None or value is None:
             return None
         self.secrets.append(value)
+        self._warn_of_readers(f"{place}.client_secret", azure.client_secret or "")
         fetch = self._checked(
             place, lambda: azure_entra.service_principal(tenant, client, value, scopes)
         )
@@ -140,6 +141,7 @@ class Keys:
         content = self._resolved(where, vertex.auth_credentials, text)
         if content is None:
             return None
+        self._warn_of_readers(where, vertex.auth_credentials)
         credentials = SecretStr(content)
         fetch = self._checked(where, lambda: google.from_info(credentials))
         if fetch is None:
@@ -174,14 +176,17 @@ class Keys:
         return value
 
     def _warn_about(self, place: str, reference: str, value: SecretStr) -> None:
-        if path := readable_by_others(reference):
-            self._findings.warn(f"{place}.value", f"other users can read {path}; chmod 600 it")
+        self._warn_of_readers(f"{place}.value", reference)
         if len(value) < SHORTEST:
             self._findings.warn(
                 f"{place}.value",
                 f"shorter than {SHORTEST} characters, "
                 "so that it is not looked for in recorded bodies",
             )
+
+    def _warn_of_readers(self, place: str, reference: str) -> None:
+        if path := readable_by_others(reference):
+            self._findings.warn(place, f"other users can read {path}; chmod 600 it")
 
     def _is_oauth(self, vertex: VertexKey, reference: str) -> bool:
         if vertex.credential == "auto":

@@ -8,10 +8,11 @@ thread, not for the event loop.
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -110,12 +111,69 @@ def _listed(provider: str, model: str, usage: Usage, when: datetime) -> Cost | N
     calculate = _calculator()
     if calculate is None:
         return None
+    name = _PROVIDERS.get(provider.lower(), provider.lower())
     try:
-        amount = calculate(_PROVIDERS.get(provider.lower(), provider.lower()), model, usage, when)
+        rates = None
+        if _is_plain(usage):
+            rates = _plain_rates(name, model, int(when.timestamp()) // _BUCKET)
+        amount = calculate(name, model, usage, when) if rates is None else rates.of(usage)
     except (LookupError, ValueError, AttributeError, TypeError, ArithmeticError):
         # LookupError: it does not know the model. The others: it fails on some real answers.
         return None
     return Cost(float(amount), "USD", f"genai-prices {_version()}")
+
+
+# genai-prices takes half a millisecond a call. Almost all calls have plain counts only and are
+# below every step of a price, where the price is linear: its rates are asked for once.
+_BUCKET = 1800  # seconds for which they are kept: some prices depend on the time of day
+_STEP = 100_000  # input tokens; the lowest step of a known price is 128,000
+_PLAIN = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainRates:
+    """US dollars a token: fresh input, output, cached input, input that is written to a cache."""
+
+    fresh: Decimal
+    output: Decimal
+    read: Decimal
+    write: Decimal
+
+    def of(self, usage: Usage) -> Decimal:
+        read, write = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+        fresh = (usage.input_tokens or 0) - read - write
+        made = usage.output_tokens or 0
+        return self.fresh * fresh + self.read * read + self.write * write + self.output * made
+
+
+def _is_plain(usage: Usage) -> bool:
+    """Whether only the four plain counts have a price here, and no step of it is reached."""
+    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    if not cached <= (usage.input_tokens or 0) <= _STEP:
+        return False
+    return not any(getattr(usage, ours) for ours in _COUNTS.values() if ours not in _PLAIN)
+
+
+@lru_cache(maxsize=512)
+def _plain_rates(provider: str, model: str, bucket: int) -> _PlainRates | None:
+    """The rates of a model, or None where its price is not linear. Raises as `calculate` does."""
+    calculate = _calculator()
+    assert calculate is not None
+    when = datetime.fromtimestamp(bucket * _BUCKET, UTC)
+
+    def cost(*counts: int) -> Decimal:
+        return calculate(provider, model, Usage(*counts), when)
+
+    n = 1000
+    base = cost(n, 0)
+    rates = _PlainRates(
+        base / n,
+        (cost(n, n) - base) / n,
+        cost(n, 0, n, 0) / n,
+        cost(n, 0, 0, n) / n,
+    )
+    probe = (_STEP, 7001, 4003, 5009)
+    return rates if abs(rates.of(Usage(*probe)) - cost(*probe)) < Decimal("1e-12") else None
 
 
 @cache

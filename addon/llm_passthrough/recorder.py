@@ -5,7 +5,7 @@ It runs in the writer's thread, not in the event loop.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,11 +38,29 @@ _STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/vnd.a
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-goog-request-id")
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Header pairs as texts, and the first value of each name in lower case."""
+
+    pairs: Pairs
+    by_name: dict[str, str]
+
+    @classmethod
+    def of(cls, fields: Iterable[tuple[bytes, bytes]]) -> "Head":
+        """Fields as texts (latin-1, RFC 9110 5.5)."""
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+        return cls(pairs, {name.lower(): value for name, value in reversed(pairs)})
+
+    def first(self, names: tuple[str, ...]) -> str | None:
+        """The value of the first of these names that is there."""
+        return next((self.by_name[name] for name in names if name in self.by_name), None)
+
+
 def build(facts: Facts, redactor: Redactor, prices: Prices | None = None) -> Record:
     """The record of an exchange, with every secret replaced; `prices` are the user's own."""
     redact = redactor.including(facts.secrets)
-    sent = _texts(facts.request_headers)
-    got = _texts(facts.response_headers)
+    sent = Head.of(facts.request_headers)
+    got = Head.of(facts.response_headers)
     full = facts.capture == "full"
     reading = _reading(facts, got)
     asked = _asked(facts, sent)
@@ -62,7 +80,7 @@ def build(facts: Facts, redactor: Redactor, prices: Prices | None = None) -> Rec
             method=_plain(facts.method),
             url=redact(facts.url or facts.client_path.decode("latin-1")),
             client_path=redact(facts.client_path.decode("latin-1")),
-            headers=redact.pairs(sent) if full else None,
+            headers=redact.pairs(sent.pairs) if full else None,
             **_body(facts.request, sent, redact, facts.body_limit if full else 0),
         ),
         response=_response(facts, got, redact, full),
@@ -76,25 +94,25 @@ def build(facts: Facts, redactor: Redactor, prices: Prices | None = None) -> Rec
         outcome=outcome,
         error=_fault(fault, redact),
         session={name: redact(value) for name, value in _session(asked, sent).items()},
-        attempt=_integer(_first(sent, ("x-stainless-retry-count",))),
+        attempt=_integer(sent.first(("x-stainless-retry-count",))),
         tool_calls=[redact(name) for name in reading.tool_calls],
-        rate_limits={n.lower(): redact(v) for n, v in got if "ratelimit" in n.lower()},
+        rate_limits={n.lower(): redact(v) for n, v in got.pairs if "ratelimit" in n.lower()},
         service_tier=_redacted(reading.service_tier, redact),
         unread=_redacted(reading.unread, redact),
     )
 
 
-def _response(facts: Facts, headers: Pairs, redact: Redactor, full: bool) -> ResponsePart | None:
+def _response(facts: Facts, headers: Head, redact: Redactor, full: bool) -> ResponsePart | None:
     if facts.status is None:
         return None
     return ResponsePart(
         status=facts.status,
-        headers=redact.pairs(headers) if full else None,
+        headers=redact.pairs(headers.pairs) if full else None,
         **_body(facts.response, headers, redact, facts.body_limit if full else 0),
     )
 
 
-def _body(body: Body, headers: Pairs, redact: Redactor, limit: int) -> dict[str, Any]:
+def _body(body: Body, headers: Head, redact: Redactor, limit: int) -> dict[str, Any]:
     """The fields that requests and answers have in common; `limit` bytes are kept to read."""
     digest = body.sha256
     if digest is None and body.size and body.size == len(body.copy):
@@ -109,7 +127,7 @@ def _body(body: Body, headers: Pairs, redact: Redactor, limit: int) -> dict[str,
     }
     if not kept:
         return about
-    content, cut = decoded(kept, _first(headers, ("content-encoding",)), limit)
+    content, cut = decoded(kept, headers.first(("content-encoding",)), limit)
     truncated = about["truncated"] or cut
     # As bytes: what is no text can hold a secret too.
     content = redact(content.decode("latin-1"), cut=truncated).encode("latin-1")
@@ -117,10 +135,10 @@ def _body(body: Body, headers: Pairs, redact: Redactor, limit: int) -> dict[str,
     return about | {"body": text, "encoding": encoding, "truncated": truncated}
 
 
-def _is_stream(facts: Facts, headers: Pairs) -> bool | None:
+def _is_stream(facts: Facts, headers: Head) -> bool | None:
     if facts.status is None:
         return None
-    kind = (_first(headers, ("content-type",)) or "").lower()
+    kind = (headers.first(("content-type",)) or "").lower()
     # Gemini streams a JSON array, which only the path tells from a plain answer.
     return (
         kind.startswith(_STREAM_TYPES)
@@ -129,29 +147,29 @@ def _is_stream(facts: Facts, headers: Pairs) -> bool | None:
     )
 
 
-def _reading(facts: Facts, got: Pairs) -> Reading:
+def _reading(facts: Facts, got: Head) -> Reading:
     """What the answer said: heard while it went by, or read now that it is whole."""
     if facts.reading is not None:
         return facts.reading
     body, refused = facts.response, facts.outcome == "refused"
     if facts.capture == "none" or refused or facts.status is None or not body.copy:
         return Reading()
-    kind = _first(got, ("content-type",)) or ""
-    found = reader(facts.path, facts.provider, facts.shape, kind, facts.status, got)
+    kind = got.first(("content-type",)) or ""
+    found = reader(facts.path, facts.provider, facts.shape, kind, facts.status, got.pairs)
     if found is None:
         return Reading()
-    content, _ = decoded(body.copy, _first(got, ("content-encoding",)), _LONGEST_READ)
+    content, _ = decoded(body.copy, got.first(("content-encoding",)), _LONGEST_READ)
     found.feed(content, 0.0)
     return replace(found.end(), first_token_at=None)
 
 
-def _asked(facts: Facts, sent: Pairs) -> Asked:
+def _asked(facts: Facts, sent: Head) -> Asked:
     if facts.capture == "none" or facts.provider is None:
         return Asked()
-    coding = _first(sent, ("content-encoding",))
+    coding = sent.first(("content-encoding",))
     body, _ = decoded(facts.request.copy, coding, _LONGEST_READ)
     asked = read_request(facts.path, facts.shape, body)
-    kind = _first(sent, ("content-type",)) or ""
+    kind = sent.first(("content-type",)) or ""
     return replace(asked, model=asked.model or model_of(facts.path, kind, body, facts.provider))
 
 
@@ -182,9 +200,9 @@ def _cost(facts: Facts, asked: Asked, reading: Reading, prices: Prices | None) -
     return None
 
 
-def _session(asked: Asked, sent: Pairs) -> dict[str, str]:
+def _session(asked: Asked, sent: Head) -> dict[str, str]:
     """The ids by which a client groups its calls, by the names that it gives them."""
-    named = {name.lower(): value for name, value in sent if name.lower() in SESSION_HEADERS}
+    named = {name.lower(): value for name, value in sent.pairs if name.lower() in SESSION_HEADERS}
     return dict(asked.session) | named
 
 
@@ -192,8 +210,8 @@ def _redacted(text: str | None, redact: Redactor) -> str | None:
     return None if text is None else redact(text)
 
 
-def _upstream_id(facts: Facts, got: Pairs, redact: Redactor) -> str | None:
-    found = _first(got, _REQUEST_IDS) if facts.outcome != "refused" else None
+def _upstream_id(facts: Facts, got: Head, redact: Redactor) -> str | None:
+    found = got.first(_REQUEST_IDS) if facts.outcome != "refused" else None
     return found and redact(found)
 
 
@@ -220,14 +238,6 @@ def _fault(fault: Fault | None, redact: Redactor) -> Fault | None:
 def _plain(text: str) -> str:
     """Text that mitmproxy decoded with surrogates for what was no UTF-8, as any reader takes it."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _texts(fields: Iterable[tuple[bytes, bytes]]) -> Pairs:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
-
-
-def _first(pairs: Pairs, names: tuple[str, ...]) -> str | None:
-    return next((value for want in names for name, value in pairs if name.lower() == want), None)
 
 
 def _integer(text: str | None) -> int | None:

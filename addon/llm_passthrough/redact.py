@@ -28,10 +28,18 @@ class Redactor:
             found.update(base._forms)
         # The longest first, as one secret may be a part of another.
         self._forms: tuple[str, ...] = tuple(sorted(found, key=len, reverse=True))
+        # Most clients send the same credential with every call.
+        self._last: tuple[tuple[str, ...], Redactor] = ((), self)
 
     def including(self, secrets: tuple[str, ...]) -> "Redactor":
-        """A redactor that knows these secrets too."""
-        return Redactor(secrets, self) if secrets else self
+        """A redactor that knows these secrets too; that of the last call is used again."""
+        if not secrets:
+            return self
+        known, last = self._last
+        if known != secrets:
+            last = Redactor(secrets, self)
+            self._last = secrets, last
+        return last
 
     def __call__(self, text: str, *, cut: bool = False) -> str:
         """The text with every known secret replaced; where it was cut, also a secret's start."""

@@ -107,8 +107,12 @@ class Counts:
         for place in self._rows[name]:
             total: int | float | None = None
             for term in place:
-                values = (read(_at(raw, path), path, notes) for path in term)
-                total = _sum(total, next((v for v in values if v is not None), None))
+                for path in term:
+                    found = _at(raw, path)
+                    value = None if found is None else read(found, path, notes)
+                    if value is not None:
+                        total = value if total is None else total + value
+                        break
             if total is not None:
                 return total
         return None
@@ -128,6 +132,8 @@ def _at(raw: Any, path: _Path) -> Any:
     for key in path:
         if isinstance(raw, dict):
             raw = raw.get(key)
+            if raw is None:
+                return None
         elif isinstance(raw, list):
             raw = _of_modality(raw, key)
         else:

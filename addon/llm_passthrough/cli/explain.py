@@ -1,6 +1,7 @@
 """`llm-passthrough explain`: what would happen to a request, and why; nothing is sent."""
 
 import json
+import os
 import random
 import sys
 import time
@@ -17,18 +18,23 @@ from rich.text import Text
 
 from llm_passthrough.build import Parts
 from llm_passthrough.cli.parts import ConfigFile, parts_of
+from llm_passthrough.clients import check_fields
 from llm_passthrough.errors import Refusal
 from llm_passthrough.routes import need_path
 from llm_passthrough.sinks.writer import Tally
 from llm_passthrough.status import State, page
 from llm_passthrough.verdict import Question, decide
-from llm_passthrough.wire import CREDENTIALS, DOOR_HEADERS, Fields, strip, with_length
+from llm_passthrough.wire import CREDENTIALS, DOOR_HEADERS, Fields, spelt, strip, with_length
 
 Header = Annotated[
     list[str] | None, typer.Option("--header", "-H", help='A header, "Name: value".')
 ]
 BodyFile = Annotated[Path | None, typer.Option("--body", help="A file; - for standard input.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+# A WebSocket's subprotocols may be credentials too.
+_HIDDEN = CREDENTIALS | {b"sec-websocket-protocol"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +82,26 @@ def explain(
 
 def explanation(parts: Parts, method: str, url: str, fields: Fields, body: bytes) -> Explanation:
     """The explanation of a request to a gateway with these parts."""
-    split = urlsplit(url)
-    target = (split.path or "/") + (f"?{split.query}" if "?" in url else "")
-    host = split.hostname or "localhost"
-    whole = fields
-    if not any(name.lower() == b"host" for name, _ in fields):
-        whole = ((b"Host", (split.netloc or "localhost").encode()), *fields)
-    stripped = strip(whole, target.encode())
-    removed = tuple(_texts(set(whole) - set(stripped.fields)))
-    if stripped.target != target.encode():
+    authority, target = _apart(url)
+    named = next((value for name, value in fields if name.lower() == b"host"), None)
+    host = authority if named is None else named
+    whole = fields if named is not None else ((b"Host", host), *fields)
+    stripped = strip(whole, target)
+    removed = tuple(_texts(set(whole) - set(stripped.fields), hide=True))
+    if stripped.target != target:
         removed += ("the query's credential",)
-    headers = stripped.texts(DOOR_HEADERS)
     try:
-        parts.door.check(host, False, method, headers)
+        check_fields(stripped.fields)
+        # A request to another host can only have come here as a proxy's.
+        headers, proxied = stripped.texts(DOOR_HEADERS), named is None
+        parts.door.check(_name(host), proxied, method, headers)
         own = page(parts.routes, method, stripped.target, State(Tally(), time.monotonic()))
         if own is not None:
             return Explanation(answered="by the gateway: its own page", status=own[0])
         route, path, query = parts.routes.choose(stripped.target)
         need_path(route, path)
-        question = Question(route, path, query, method, stripped, body)
+        buffered = None if len(body) > parts.config.limits.request_buffer else body
+        question = Question(route, path, query, method, stripped, buffered)
         verdict = decide(question, random.SystemRandom(), time.monotonic())
     except Refusal as refusal:
         return Explanation(
@@ -116,26 +123,42 @@ def explanation(parts: Parts, method: str, url: str, fields: Fields, body: bytes
         method=method,
         url=str(verdict.target.origin) + verdict.target.path.decode("latin-1"),
         removed=removed,
-        added=tuple(_texts(set(sealed.fields) - set(kept))),
-        body="resource names replaced" if rewritten else "as it is",
+        added=tuple(_texts(set(sealed.fields) - set(kept), hide=False)),
+        body="as it is" if not rewritten else "resource names replaced",
     )
 
 
-def _texts(fields: set[tuple[bytes, bytes]]) -> list[str]:
-    """Header lines in order; the value of what was a credential is not shown."""
-    return sorted(f"{name.decode('latin-1')}: {_shown(name, value)}" for name, value in fields)
+def _apart(url: str) -> tuple[bytes, bytes]:
+    """Host and port of a URL, and its target byte for byte; a path alone is asked of us."""
+    if not url.startswith(("http://", "https://")):
+        return b"localhost", os.fsencode(url)
+    authority, slash, path = url.partition("://")[2].partition("/")
+    host, mark, query = authority.partition("?")
+    return os.fsencode(host), os.fsencode(f"/{mark}{query}{path if slash else ''}")
 
 
-def _shown(name: bytes, value: bytes) -> str:
-    hidden = name.lower() in CREDENTIALS and not value.strip().endswith(b"]")
-    return "..." if hidden else value.decode("latin-1")
+def _name(host: bytes) -> str:
+    """The name in a Host header."""
+    try:
+        return urlsplit(f"//{host.decode('latin-1')}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _texts(fields: set[tuple[bytes, bytes]], hide: bool) -> list[str]:
+    """Header lines in order, without the values of the client's credentials where they `hide`."""
+    return sorted(
+        f"{name.decode('latin-1')}: "
+        + ("..." if hide and spelt(name) in _HIDDEN else value.decode("latin-1"))
+        for name, value in fields
+    )
 
 
 def _header(line: str) -> tuple[bytes, bytes]:
-    name, colon, value = line.partition(":")
+    name, colon, value = os.fsencode(line).partition(b":")
     if not colon:
         raise typer.BadParameter('a header is "Name: value"')
-    return name.strip().encode("latin-1"), value.strip().encode("latin-1")
+    return name.strip(), value.strip()
 
 
 def _read(path: Path) -> bytes:
