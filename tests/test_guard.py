@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -72,20 +72,22 @@ ERRORS = [
 
 @pytest.mark.parametrize("hook", HOOKS)
 async def test_a_hook_that_does_well_is_left_alone_and_timed(
-    hook: Callable[[Door, http.HTTPFlow], None],
+    hook: Callable[[Door, http.HTTPFlow], Awaitable[None]],
 ) -> None:
     door, flow = Door(), tflow.tflow()
     door.live[flow] = one = exchange()
-    await hook(door, flow)  # type: ignore[func-returns-value]
+    await hook(door, flow)
     assert door.went_on
     assert door.refusals == []
     assert one.own_time > 0
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-async def test_a_refusal_is_told_as_it_is(hook: Callable[[Door, http.HTTPFlow], None]) -> None:
+async def test_a_refusal_is_told_as_it_is(
+    hook: Callable[[Door, http.HTTPFlow], Awaitable[None]],
+) -> None:
     door, flow = Door(Refusal("no_route", "say which")), tflow.tflow()
-    await hook(door, flow)  # type: ignore[func-returns-value]
+    await hook(door, flow)
     (refusal,) = door.refusals
     assert (refusal.code, refusal.message) == ("no_route", "say which")
 
@@ -93,13 +95,13 @@ async def test_a_refusal_is_told_as_it_is(hook: Callable[[Door, http.HTTPFlow], 
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("error", ERRORS)
 async def test_any_other_error_is_a_500_that_names_the_log_and_shows_no_text(
-    hook: Callable[[Door, http.HTTPFlow], None],
+    hook: Callable[[Door, http.HTTPFlow], Awaitable[None]],
     error: BaseException,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     door, flow = Door(error), tflow.tflow()
     door.live[flow] = exchange()
-    await hook(door, flow)  # type: ignore[func-returns-value]
+    await hook(door, flow)
     (refusal,) = door.refusals
     assert refusal.code == "internal"
     assert "the-id" in refusal.message
@@ -110,15 +112,16 @@ async def test_any_other_error_is_a_500_that_names_the_log_and_shows_no_text(
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 async def test_who_wants_the_process_to_end_is_obeyed_after_the_client_was_answered(
-    hook: Callable[[Door, http.HTTPFlow], None], error: type[BaseException]
+    hook: Callable[[Door, http.HTTPFlow], Awaitable[None]], error: type[BaseException]
 ) -> None:
     door, flow = Door(error(SECRET)), tflow.tflow()
     caught = None
     # By hand: such an error, let out of a task, would end the loop of the tests.
     try:
         coroutine = hook(door, flow)
-        coroutine.send(None)  # type: ignore[attr-defined, func-returns-value]
-        coroutine.send(None)  # type: ignore[attr-defined, func-returns-value]
+        assert isinstance(coroutine, Coroutine)
+        coroutine.send(None)
+        coroutine.send(None)
     except (KeyboardInterrupt, SystemExit) as ended:
         caught = ended
     assert type(caught) is error
@@ -129,7 +132,7 @@ async def test_a_flow_that_cannot_even_be_refused_is_killed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     door, flow = Door(ValueError(SECRET), refusing=False), tflow.tflow()
-    await door.decides(flow)  # type: ignore[func-returns-value]
+    await door.decides(flow)
     assert flow.error is not None
     assert flow.error.msg == Error.KILLED_MESSAGE
     assert SECRET not in caplog.text

@@ -9,7 +9,7 @@ from mitmproxy.connection import Client, ConnectionState, Server
 from mitmproxy.options import Options
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import ReceiveHttp
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     HttpEvent,
     RequestEndOfMessage,
@@ -71,7 +71,7 @@ def client(method: str = "POST") -> Http1Client:
     """What reads the answer to a request that was sent."""
     layer = Http1Client(_context())
     list(layer.handle_event(events.Start()))
-    request = http.Request.make(method, "http://127.0.0.1:9000/v1/x", b"", {"Host": "x"})
+    request = http.Request.make(method, "http://127.0.0.1:9000/v1/x", b"", [(b"Host", b"x")])
     for event in (RequestHeaders(1, request, True), RequestEndOfMessage(1)):
         list(layer.handle_event(event))
     return layer

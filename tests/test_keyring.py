@@ -170,3 +170,119 @@ def test_whatever_chance_says_a_forbidden_model_never_gets_a_key(
         with contextlib.suppress(Refusal):
             chosen = named.pick(model, pinned, random.Random(seed)).name
         assert chosen in expected if expected else chosen is None
+
+
+# -- rest, sessions --------------------------------------------------------------------------------
+
+NAMED = ("a", "b", "c", "d", "e")
+RINGS = st.lists(
+    st.tuples(st.floats(0, 1e6), PATTERNS, PATTERNS, st.sampled_from([None, 0.5, 5.0, 50.0])),
+    min_size=1,
+    max_size=len(NAMED),
+)
+SESSIONS = st.none() | st.text(max_size=8)
+
+
+def resting(rows: list[tuple[float, tuple[str, ...], tuple[str, ...], float | None]]) -> KeyRing:
+    """A ring some of whose keys rest from 0 on, for the seconds of their row."""
+    keys = ring(*(key(n, *row[:3]) for n, row in zip(NAMED, rows, strict=False)))
+    for one, row in zip(keys.keys, rows, strict=True):
+        if row[3] is not None:
+            keys.heard(one, 429, {"retry-after": str(row[3])}, 0.0, 0.0)
+    return keys
+
+
+@settings(deadline=None)
+@given(RINGS, NAMES, st.integers(), SESSIONS, st.sampled_from([0.0, 1.0, 10.0, 100.0]))
+def test_a_resting_key_is_chosen_only_when_all_rest_and_then_the_first_to_be_ready(
+    rows: list[tuple[float, tuple[str, ...], tuple[str, ...], float | None]],
+    model: str,
+    seed: int,
+    session: str | None,
+    now: float,
+) -> None:
+    keys = resting(rows)
+    fit = [one for one in keys.keys if one.allows(model)]
+    if not fit:
+        with pytest.raises(Refusal):
+            keys.pick(model, None, random.Random(seed), now, session)
+        return
+    chosen = keys.pick(model, None, random.Random(seed), now, session)
+    ready = [one for one in fit if not keys.rests(one, now)]
+    if ready:
+        assert chosen in ready
+        assert chosen.weight > 0 or not any(one.weight for one in ready)
+    else:
+        assert chosen in fit
+        assert keys.states[chosen.name].until == min(keys.states[one.name].until for one in fit)
+    assert keys.another(chosen, model, now) is any(one is not chosen for one in ready)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=4).filter(any), st.booleans())
+def test_requests_and_sessions_are_shared_out_by_weight(weights: list[int], sessions: bool) -> None:
+    keys = ring(*(key(n, float(w)) for n, w in zip(NAMED, weights, strict=False)))
+    chance, count = random.Random(7), 3000
+    found = Counter(
+        keys.pick(None, None, chance, 0.0, f"session-{i}" if sessions else None).name
+        for i in range(count)
+    )
+    for one in keys.keys:
+        share = one.weight / sum(weights)
+        assert abs(found[one.name] / count - share) < 0.05
+        assert one.weight or not found[one.name]
+
+
+@settings(deadline=None)
+@given(st.text(max_size=12), st.integers(2, 5), st.integers(0, 4), st.integers())
+def test_a_session_keeps_its_key_leaves_it_while_it_rests_and_comes_back(
+    session: str, count: int, other: int, seed: int
+) -> None:
+    keys = ring(*(key(n) for n in NAMED[:count]))
+
+    def pick(now: float) -> Key:
+        return keys.pick(None, None, random.Random(seed + int(now)), now, session)
+
+    mine = pick(0)
+    assert {pick(now).name for now in range(5)} == {mine.name}
+    # The rest of another key is nothing to it.
+    if (one := keys.keys[other % count]) is not mine:
+        keys.failed(one, 0.0)
+        assert pick(0.5) is mine
+    keys.heard(mine, 429, {"retry-after": "30"}, 10.0, 0.0)
+    second = pick(11)
+    assert second is not mine
+    assert {pick(now).name for now in range(12, 40)} == {second.name}
+    assert pick(40) is mine
+
+
+def test_a_resting_key_can_be_pinned_still() -> None:
+    keys = ring(key("a"), key("b"))
+    keys.heard(keys.keys[0], 401, {}, 0.0, 0.0)
+    assert keys.pick(None, "a", random.Random(1), 1.0).name == "a"
+    assert keys.pick(None, None, random.Random(1), 1.0).name == "b"
+
+
+def test_a_short_rest_does_not_shorten_a_long_one() -> None:
+    keys = ring(key("a"))
+    (only,) = keys.keys
+    keys.heard(only, 401, {}, 0.0, 0.0)
+    keys.heard(only, 500, {}, 1.0, 0.0)
+    assert keys.describe(only, 1.0) == "rests 599 s: answered 401"
+    keys.extend(only, 5.0)
+    assert keys.describe(only, 1.0) == "rests 599 s: answered 401"
+    assert keys.describe(only, 600.0) == "ready"
+
+
+def test_pauses_grow_until_a_good_answer() -> None:
+    keys = ring(key("a"))
+    (only,) = keys.keys
+    now, told = 0.0, []
+    for _ in range(4):
+        keys.failed(only, now)
+        told.append(keys.describe(only, now))
+        now = keys.states["a"].until
+    assert told == [f"rests {seconds} s: could not be reached" for seconds in (1, 2, 4, 8)]
+    keys.good(only, now)
+    keys.tokenless(only, now)
+    assert keys.describe(only, now) == "rests 1 s: no token"

@@ -127,7 +127,7 @@ def make_checkout(base: Path, pythons: dict[str, str], name: str = "a checkout")
     shutil.copytree(REPOSITORY / ".ci", root / ".ci")
     (root / "pyproject.toml").write_text(PYPROJECT)
     (root / "backend.py").write_text(BACKEND)
-    commands = ["llm-passthrough", "ruff", "mypy", "pytest"]
+    commands = ["llm-passthrough", "ruff", "mypy", "pytest", "coverage"]
     write_wheel(
         root,
         "llm_passthrough",
@@ -248,6 +248,7 @@ def test_test_runs_every_step_and_installs_the_older_sdks(ready: Checkout) -> No
     assert {path.stem for path in (ready.root / ".venv/old-sdks").glob("*.py")} == set(OLD_SDKS)
     again = ready.run("scripts/test")
     assert "installing" not in again.err
+    assert [call[:2] for call in again.calls[3:]] == [["pytest"], ["coverage", "report"]]
     assert ready.run("scripts/start").err == "", "what test installs is enough for start"
 
 

@@ -211,10 +211,11 @@ class Gateway:
             message, str(exchange.origin), exchange.waiting_for, exchange.timed_out
         )
         begun = exchange.headers_at is not None
-        if not begun:
-            keep.failed(exchange, self._clock())
         if not exchange.streaming:
             self.refuse(flow, refusal)
+        if not begun and flow.response is not None:
+            fields = keep.failed(exchange, flow.response.headers.fields, self._clock())
+            flow.response.headers.fields = exchange.answer_headers = fields
         outcome: Outcome = "upstream_abort" if begun else "upstream_error"
         fault = Fault(refusal.code, refusal.message, "upstream")
         self._finish(flow, exchange, "timeout" if exchange.timed_out else outcome, fault)

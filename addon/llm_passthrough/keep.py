@@ -9,6 +9,7 @@ from llm_passthrough import rest
 from llm_passthrough.bodies import decoded
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
+from llm_passthrough.routes import Upstream
 from llm_passthrough.tokens import TokenError
 from llm_passthrough.verdict import Question, Verdict, decide
 from llm_passthrough.wire import Fields, ask_to_retry, lowered
@@ -61,10 +62,7 @@ def heard(exchange: Exchange, fields: Fields, now: float, wall: float) -> Fields
     else:
         rests = ring.heard(key, status, dict(lowered(fields)), now, wall)
         again = rests and ring.another(key, exchange.model, now)
-    pinned = b"x-passthrough-key" in exchange.stripped.control
-    if again and not pinned and upstream.provider.error_shape != "google":
-        return ask_to_retry(fields)
-    return fields
+    return ask_to_retry(fields) if again and _obeys(exchange, upstream) else fields
 
 
 def told(exchange: Exchange, body: bytes, now: float) -> None:
@@ -77,7 +75,20 @@ def told(exchange: Exchange, body: bytes, now: float) -> None:
         exchange.upstream.ring.extend(exchange.key, now + seconds)
 
 
-def failed(exchange: Exchange, now: float) -> None:
-    """Take note that an exchange's upstream gave no answer."""
-    if exchange.key is not None and exchange.upstream is not None:
-        exchange.upstream.ring.failed(exchange.key, now)
+def failed(exchange: Exchange, fields: Fields, now: float) -> Fields:
+    """Take note that an exchange's upstream gave no answer; the fields of ours to the client.
+
+    Where keys have endpoints of their own, another one is another host to try at once.
+    """
+    key, upstream = exchange.key, exchange.upstream
+    if key is None or upstream is None:
+        return fields
+    upstream.ring.failed(key, now)
+    again = bool(upstream.endpoints) and upstream.ring.another(key, exchange.model, now)
+    return ask_to_retry(fields) if again and _obeys(exchange, upstream) else fields
+
+
+def _obeys(exchange: Exchange, upstream: Upstream) -> bool:
+    """Whether the client's SDK obeys our hints, and may be given another key."""
+    pinned = b"x-passthrough-key" in exchange.stripped.control
+    return not pinned and upstream.provider.error_shape != "google"

@@ -176,7 +176,9 @@ def _asked(facts: Facts, sent: Head) -> Asked:
 def _judged(facts: Facts, reading: Reading) -> tuple[Outcome, Fault | None]:
     """Outcome and fault, where the answer itself says more than the way it came."""
     outcome, fault = facts.outcome, facts.fault
-    if outcome not in ("ok", "upstream_error") or facts.fault is not None:
+    # The SDKs hang up at an error inside a stream: it is why the client went away.
+    left = outcome == "client_abort"
+    if not left and (outcome not in ("ok", "upstream_error") or fault is not None):
         return outcome, fault
     if reading.error_type or reading.error_code or reading.error_message:
         kind = reading.error_type or reading.error_code or "error"

@@ -104,7 +104,7 @@ def _online(upstream: Upstream, key: Key) -> str:
     except (OSError, http.client.HTTPException) as error:
         return f"failed: {getattr(error, 'reason', None) or type(error).__name__}"
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
-    return f"ready ({took})" if status < 400 else f"failed: the provider answered {status}"
+    return f"ready ({took})" if status < 300 else f"failed: the provider answered {status}"
 
 
 def _ask(upstream: Upstream, key: Key) -> int:

@@ -123,7 +123,7 @@ def explanation(parts: Parts, method: str, url: str, fields: Fields, body: bytes
         method=method,
         url=str(verdict.target.origin) + verdict.target.path.decode("latin-1"),
         removed=removed,
-        added=tuple(_texts(set(sealed.fields) - set(kept), hide=False)),
+        added=tuple(_texts(set(sealed.fields) - set(stripped.fields), hide=False)),
         body="as it is" if not rewritten else "resource names replaced",
     )
 
