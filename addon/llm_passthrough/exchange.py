@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import SecretStr
 
@@ -16,6 +16,7 @@ from llm_passthrough.record import Body, Facts, Fault, Outcome, Pairs
 from llm_passthrough.routes import Route, Upstream
 from llm_passthrough.seal import plain
 from llm_passthrough.tee import Tee
+from llm_passthrough.usage import Reading
 from llm_passthrough.verdict import Question, Verdict
 from llm_passthrough.wire import Fields, Stripped
 
@@ -135,6 +136,16 @@ class Exchange:
         self.waiting_for = what
         self.since = now
 
+    def _reading(self) -> Reading | None:
+        """What was heard of the answer; of what was not, nobody knows whether it was whole."""
+        if self.ear is None:
+            return None
+        heard = self.ear.end()
+        blind = self.answer_tee.blind if self.answer_tee else None
+        if blind is None:
+            return heard
+        return replace(heard, unread=heard.unread or blind, complete=heard.complete or None)
+
     def facts(self, now: float, outcome: Outcome, fault: Fault | None) -> Facts:
         """What the writer needs to tell this exchange; it is over."""
         return Facts(
@@ -160,7 +171,7 @@ class Exchange:
             total=now - self.at,
             first_byte=None if self.headers_at is None else self.headers_at - self.at,
             gateway=self.own_time,
-            reading=self.ear.end() if self.ear else None,
+            reading=self._reading(),
             shape=self.upstream.provider.error_shape if self.upstream else "openai",
             outcome=outcome,
             fault=fault,

@@ -194,9 +194,7 @@ class Gateway:
         """The records so far; waits until there are at least `count`."""
         end = time.monotonic() + timeout
         while True:
-            lines = (
-                self.records_path.read_bytes().splitlines() if self.records_path.exists() else []
-            )
+            lines = _whole_lines(self.records_path)
             if len(lines) >= count or time.monotonic() > end:
                 assert len(lines) >= count, (
                     f"{len(lines)} records instead of {count}:\n{self.output}"
@@ -222,6 +220,13 @@ class Gateway:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that is still being written, without one that has no end yet."""
+    if not path.exists():
+        return []
+    return path.read_bytes().rpartition(b"\n")[0].splitlines()
 
 
 def raw(port: int, data: bytes, timeout: float = 5, host: str = "127.0.0.1") -> bytes:

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -130,9 +131,12 @@ def replayed(corpus_gateway: Gateway) -> dict[str, Replayed]:
     idents = chosen()
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda row: send(corpus_gateway, *row), list(enumerate(idents))))
+    end = time.monotonic() + 15
+    while corpus_gateway.records_path.read_bytes().count(b"\n") < len(idents):
+        assert time.monotonic() < end, corpus_gateway.output
+        time.sleep(0.05)
     records = {
-        record["session"]["x-session-id"]: record
-        for record in corpus_gateway.records(len(idents), 15)
+        record["session"]["x-session-id"]: record for record in corpus_gateway.records(len(idents))
     }
     return {
         ident: Replayed(*exchanges()[ident], coding, status, headers, body, records[ident])

@@ -57,6 +57,32 @@ def say() -> str:
     return f"marker-{uuid.uuid4().hex}"
 
 
+def whole_lines(gateway: Gateway, count: int = 0, text: str = "") -> list[bytes]:
+    """The lines with this text in them, once there are so many; one that is just being written
+    is not yet a line."""
+    end = time.monotonic() + 10
+    while True:
+        content = gateway.records_path.read_bytes() if gateway.records_path.exists() else b""
+        lines = content[: content.rfind(b"\n") + 1].splitlines()
+        found = [line for line in lines if text.encode() in line]
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < end, f"{len(found)} of {count} records: {gateway.output}"
+        time.sleep(0.02)
+
+
+def record_of(gateway: Gateway, text: str) -> dict[str, Any]:
+    """The newest record with this text in it; no other one is parsed."""
+    record: dict[str, Any] = json.loads(whole_lines(gateway, 1, text)[-1])
+    return record
+
+
+def newest(gateway: Gateway, count: int) -> dict[str, Any]:
+    """The record that is number `count`, once it is there."""
+    record: dict[str, Any] = json.loads(whole_lines(gateway, count)[count - 1])
+    return record
+
+
 @pytest.fixture(scope="module")
 def priced(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with prices of its own and a database beside its log."""
@@ -415,7 +441,7 @@ def test_a_record_says_what_the_sdk_reports(
     gateway: Gateway, say: str, call: Call, provider_name: str, operation: str, stream: bool
 ) -> None:
     report = call(gateway.url, say)
-    record = gateway.record_of(say)
+    record = record_of(gateway, say)
     assert (record["outcome"], record["error"], record["unread"]) == ("ok", None, None)
     assert (record["provider"], record["operation"]) == (provider_name, operation)
     assert record["stream"] is stream
@@ -443,7 +469,7 @@ def test_a_stream_without_counts_has_no_usage_and_no_price(gateway: Gateway, say
         model="gpt-4o", messages=user(say), stream=True
     )
     assert list(stream)
-    record = gateway.record_of(say)
+    record = record_of(gateway, say)
     assert (record["usage"], record["cost"]) == (None, None)
     assert record["finish_reasons"] == ["stop"]
     assert record["outcome"] == "ok"
@@ -451,7 +477,7 @@ def test_a_stream_without_counts_has_no_usage_and_no_price(gateway: Gateway, say
 
 def test_an_unknown_model_costs_null(gateway: Gateway, say: str) -> None:
     _openai(gateway.url).chat.completions.create(model="our-own-model", messages=user(say))
-    record = gateway.record_of(say)
+    record = record_of(gateway, say)
     assert record["usage"]["input_tokens"] > 0
     assert record["cost"] is None
 
@@ -460,9 +486,9 @@ def test_an_unknown_model_costs_null(gateway: Gateway, say: str) -> None:
 
 
 def _cost_of_chat(gateway: Gateway) -> tuple[dict[str, Any], Report]:
-    before = len(gateway.records())
+    before = len(whole_lines(gateway))
     report = chat(gateway.url, "x")
-    return gateway.records(before + 1)[-1], report
+    return newest(gateway, before + 1), report
 
 
 def test_prices_of_the_configuration_win(priced: Gateway) -> None:
@@ -475,9 +501,9 @@ def test_prices_of_the_configuration_win(priced: Gateway) -> None:
 
 
 def test_a_model_without_a_price_of_its_own_keeps_the_listed_one(priced: Gateway) -> None:
-    before = len(priced.records())
+    before = len(whole_lines(priced))
     report = messages(priced.url, "x")
-    record = priced.records(before + 1)[-1]
+    record = newest(priced, before + 1)
     assert record["cost"]["amount"] == pytest.approx(listed_price("anthropic", report))
 
 
@@ -504,7 +530,7 @@ def test_the_database_has_the_same_records_as_the_log(priced: Gateway) -> None:
     with pytest.raises(openai.RateLimitError):
         chat(priced.url, "error:429")
     httpx.get(f"{priced.url}/nowhere")
-    lines = {record["id"]: record for record in priced.records(5)}
+    lines = {record["id"]: record for record in map(json.loads, whole_lines(priced, 5))}
     file = priced.records_path.with_name("records.sqlite")
     end = time.monotonic() + 5
     while time.monotonic() < end:
@@ -556,7 +582,7 @@ def test_an_error_of_the_provider_is_told_as_it_said_it(
         (openai.APIStatusError, anthropic.APIStatusError, genai_errors.APIError)
     ) as caught:
         call(gateway.url, f"error:{status} {say}")
-    record = gateway.record_of(say)
+    record = record_of(gateway, say)
     error = record["error"]
     assert record["outcome"] == "upstream_error"
     assert record["response"]["status"] == status
@@ -571,7 +597,7 @@ def test_a_refusal_of_ours_is_told_as_ours(gateway: Gateway, say: str) -> None:
         openai.OpenAI(
             base_url=f"{gateway.url}/nowhere/{say}", api_key=CLIENT_KEY, max_retries=0
         ).models.list()
-    error = gateway.record_of(say)["error"]
+    error = record_of(gateway, say)["error"]
     assert (error["type"], error["origin"]) == ("no_route", "gateway")
     assert error["message"] in str(caught.value)
 
@@ -698,7 +724,7 @@ def test_an_error_inside_a_good_stream_is_the_providers(
         wire.until(b"Broke")
         if ending == "in order":
             wire.rest()
-    record = raw_gateway.record_of(say)
+    record = record_of(raw_gateway, say)
     assert record["response"]["status"] == 200
     found = record["error"]
     assert record["outcome"] == "upstream_error"
@@ -722,7 +748,7 @@ def test_a_stream_that_ends_without_its_last_event_was_broken_off(
     with Wire.to(raw_gateway.port) as wire:
         wire.send(ask(target, say))
         assert wire.rest().endswith(LAST)
-    record = raw_gateway.record_of(say)
+    record = record_of(raw_gateway, say)
     assert record["outcome"] == "upstream_abort"
     assert record["error"]["origin"] == "upstream"
 
@@ -749,7 +775,7 @@ def test_an_sdk_that_hangs_up_after_the_last_event_has_heard_all(
     ):
         assert [chunk.usage.total_tokens for chunk in stream if chunk.usage] == [7]
     assert gone.wait(10)
-    record = raw_gateway.record_of(say)
+    record = record_of(raw_gateway, say)
     assert (record["outcome"], record["error"]) == ("ok", None)
     assert record["usage"]["output_tokens"] == 2
 
@@ -774,7 +800,7 @@ def test_a_client_who_leaves_in_the_middle_has_used_what_was_told_so_far(
     with Wire.to(raw_gateway.port) as wire:
         wire.send(ask(target, say))
         wire.until(b"Hello")
-    record = raw_gateway.record_of(say)
+    record = record_of(raw_gateway, say)
     assert record["outcome"] == "client_abort"
     assert record["error"]["origin"] == "client"
     usage = record["usage"]
@@ -788,7 +814,7 @@ def test_usage_of_a_stream_that_the_provider_cuts_is_kept(
 ) -> None:
     with pytest.raises(Exception, match=r"(?i)peer closed|incomplete|disconnect|connection"):
         call(gateway.url, f"error:cut {say}")
-    record = gateway.record_of(say)
+    record = record_of(gateway, say)
     assert record["outcome"] == "upstream_abort"
     assert record["usage"]["input_tokens"] > 0
 
@@ -807,7 +833,7 @@ def test_sessions_of_a_messages_client_are_told(gateway: Gateway, say: str) -> N
         metadata={"user_id": CLAUDE_USER},
         extra_headers={"X-Claude-Code-Session-Id": "cc-1"},
     )
-    assert gateway.record_of(say)["session"] == {
+    assert record_of(gateway, say)["session"] == {
         "x-claude-code-session-id": "cc-1",
         "user_id": CLAUDE_USER,
         "session_id": UUID,
@@ -822,7 +848,7 @@ def test_sessions_of_a_responses_client_are_told(gateway: Gateway, say: str) -> 
         prompt_cache_key="cache-1",
         extra_headers={"session_id": "s-1", "conversation-id": "c-1"},
     )
-    assert gateway.record_of(say)["session"] == {
+    assert record_of(gateway, say)["session"] == {
         "session_id": "s-1",
         "conversation-id": "c-1",
         "previous_response_id": "resp_0",
@@ -846,7 +872,7 @@ def test_sessions_of_a_responses_client_are_told(gateway: Gateway, say: str) -> 
 def test_a_request_may_ask_for_less_to_be_captured(
     gateway: Gateway, provider: Provider, wish: str, reads: bool, keeps: bool, stream: bool
 ) -> None:
-    before = len(gateway.records())
+    before = len(whole_lines(gateway))
     made = _anthropic(gateway.url).messages.create(
         **HAIKU,
         messages=user("x"),
@@ -855,7 +881,7 @@ def test_a_request_may_ask_for_less_to_be_captured(
     )
     if stream:
         assert list(made)
-    record = gateway.records(before + 1)[-1]
+    record = newest(gateway, before + 1)
     assert record["outcome"] == "ok"
     assert (record["usage"] is not None) is reads
     assert (record["model"]["requested"] is not None) is reads
@@ -871,12 +897,12 @@ def test_a_request_may_ask_for_less_to_be_captured(
 def test_a_request_may_not_ask_for_more_than_the_configuration(
     priced: Gateway, wish: str | None
 ) -> None:
-    before = len(priced.records())
+    before = len(whole_lines(priced))
     headers = {"x-passthrough-capture": wish} if wish else {}
     _openai(priced.url).chat.completions.create(
         model="gpt-4o", messages=user("x"), extra_headers=headers
     )
-    record = priced.records(before + 1)[-1]
+    record = newest(priced, before + 1)
     assert record["request"]["body"] is None
     assert record["response"]["headers"] is None
     assert (record["usage"] is None) is (wish == "none")
@@ -895,7 +921,7 @@ def test_a_compressed_answer_is_told_readable_with_its_length_on_the_wire(
     ) as answer:
         assert answer.headers["content-encoding"] == "gzip"
         wire_bytes = b"".join(answer.iter_raw())
-    record = gateway.record_of(say)
+    record = record_of(gateway, say)
     told = record["response"]
     assert told["bytes"] == len(wire_bytes)
     assert told["sha256"] == hashlib.sha256(wire_bytes).hexdigest()
