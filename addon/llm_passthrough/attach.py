@@ -151,9 +151,10 @@ class Life:
             asyncio.create_task(self._gateway.watch()),
             asyncio.create_task(self._follow()),
         ]
-        if self._file is not None:
-            with contextlib.suppress(NotImplementedError, RuntimeError):  # not on Windows
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+        # Without a file a terminal that hangs up must not end the gateway either.
+        again = self.reload if self._file is not None else _nothing_to_reload
+        with contextlib.suppress(NotImplementedError, RuntimeError):  # not on Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again)
         self._greet(self._gateway.parts)
 
     def _greet(self, parts: Parts) -> None:
@@ -261,6 +262,10 @@ def _unchanged(*lines: str) -> bool:
         _LOG.error("%s", line)
     _LOG.error("the configuration was not changed; the gateway goes on with the old one")
     return False
+
+
+def _nothing_to_reload() -> None:
+    _LOG.warning("there is no configuration file to read again")
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
