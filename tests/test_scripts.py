@@ -81,7 +81,7 @@ class Checkout:
 
     def run(self, script: str, *arguments: str, **env: str) -> "Outcome":
         with self.popen(script, *arguments, **env) as process:
-            out, err = process.communicate(timeout=50)
+            out, err = process.communicate(timeout=120)
         return Outcome(process.returncode, [json.loads(line) for line in out.splitlines()], err)
 
     def installs(self) -> int:
@@ -286,7 +286,7 @@ def test_an_interrupted_set_up_is_made_anew(ready: Checkout, how: signal.Signals
     with ready.popen("scripts/start", STUB_SECONDS="30") as process:
         wait_until(lambda: ready.installs() > before)
         os.killpg(process.pid, how)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=90)
     assert process.returncode in (-how, 128 + how)
     assert out == ""
     mended = ready.run("scripts/start")
@@ -319,7 +319,7 @@ def test_two_at_once_share_one_set_up(tmp_path: Path, good: str) -> None:
         checkout.popen("scripts/start", **slow) as one,
         checkout.popen("scripts/test", **slow) as two,
     ):
-        outs = one.communicate(timeout=50), two.communicate(timeout=50)
+        outs = one.communicate(timeout=120), two.communicate(timeout=120)
     said = outs[0][1] + outs[1][1]
     assert (one.returncode, two.returncode) == (0, 0), said
     assert said.count("==> making .venv") == 1

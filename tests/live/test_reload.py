@@ -110,7 +110,8 @@ def test_a_changed_file_is_read_again(running: Reloading, at_once: bool) -> None
     running.change(with_key(running.read(), NEW), at_once)
     assert running.ask().status == 200
     assert running.used() == f"Bearer {NEW}"
-    assert running.gateway.record_of("/chat/completions")["key"] == "new"
+    record_of = running.gateway.record_of
+    running.until(lambda: record_of("/chat/completions")["key"] == "new", "a record")
 
 
 def test_a_file_that_is_written_in_place_is_read_when_it_is_whole(running: Reloading) -> None:
