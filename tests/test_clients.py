@@ -1,7 +1,7 @@
 """Who may ask: our own names, no web page of another origin, no method that we do not know."""
 
 import pytest
-from llm_passthrough.clients import Door, identify, is_loopback
+from llm_passthrough.clients import Door, check_fields, identify, is_loopback, session
 from llm_passthrough.errors import Refusal
 
 DOOR = Door.of(["127.0.0.1", "gateway.local"], ["https://app.test"])
@@ -155,3 +155,33 @@ def test_loopback_is_known_by_its_address(address: str, is_one: bool) -> None:
 
 def test_everybody_is_the_default_client() -> None:
     assert identify() == "default"
+
+
+# -- header values, sessions --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [b"a\0b", b"a\x1b[31m", b"a\x7f", b"a\r\n b", b"\x01"])
+def test_a_control_character_in_a_header_is_refused(value: bytes) -> None:
+    with pytest.raises(Refusal) as caught:
+        check_fields([(b"x-ok", b"a\tb"), (b"x-bad", value)])
+    assert (caught.value.code, "x-bad" in caught.value.message) == ("bad_request", True)
+
+
+def test_a_tab_and_any_visible_byte_are_let_through() -> None:
+    check_fields([(b"x", b"a\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)))])
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        pytest.param([], None, id="none"),
+        pytest.param([(b"Session_Id", b"s-1")], "s-1", id="with an underscore"),
+        pytest.param(
+            [(b"x-session-id", b"b"), (b"X-Claude-Code-Session-Id", b"a")], "a", id="the first kind"
+        ),
+    ],
+)
+def test_the_session_is_the_one_that_a_tool_names(
+    fields: list[tuple[bytes, bytes]], found: str | None
+) -> None:
+    assert session(fields) == found

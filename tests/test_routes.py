@@ -11,7 +11,7 @@ from llm_passthrough.build import build
 from llm_passthrough.errors import ErrorShape, Refusal
 from llm_passthrough.keyring import Key, KeyRing
 from llm_passthrough.providers import PROVIDERS, Base
-from llm_passthrough.routes import Routes, Upstream, check
+from llm_passthrough.routes import Routes, Upstream, check, need_path
 from pydantic import SecretStr
 
 OWN = {"prefix": "/groq", "upstream": "https://api.groq.com/openai", "dialect": "anthropic"}
@@ -293,3 +293,29 @@ def test_a_key_without_an_endpoint_says_what_to_set(key: Key | None) -> None:
 )
 def test_an_upstream_knows_what_it_still_needs(up: Upstream, missing: str | None) -> None:
     assert up.missing == missing
+
+
+# -- nothing behind the prefix ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rest", [b"", b"/"])
+@pytest.mark.parametrize(
+    ("prefix", "hinted"), [("/openai_passthrough", False), ("/genai_passthrough", True)]
+)
+def test_a_request_without_a_path_is_refused_with_its_mend(
+    prefix: str, hinted: bool, rest: bytes
+) -> None:
+    route = ROUTES.choose(prefix.encode())[0]
+    with pytest.raises(Refusal) as caught:
+        need_path(route, rest)
+    assert caught.value.code == "no_route"
+    assert prefix in caught.value.message
+    assert ("project=" in caught.value.message) is hinted
+
+
+def test_a_path_behind_the_prefix_is_enough() -> None:
+    need_path(ROUTES.choose(b"/openai_passthrough/x")[0], b"/x")
+
+
+def test_all_rings_are_found() -> None:
+    assert {"openai", "gemini", "vertex"} <= {ring.provider for ring in ROUTES.rings}

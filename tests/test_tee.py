@@ -130,3 +130,11 @@ def test_a_million_tiny_chunks_take_no_more_memory_than_the_limit() -> None:
     assert tee.size == 200_000
     assert len(tee.copy) == limit
     assert kept < 2 * limit + 4096
+
+
+def test_an_ear_hears_each_chunk_and_when_it_came() -> None:
+    heard: list[tuple[bytes, float]] = []
+    tee = Tee(10, lambda: 7.0, lambda chunk, at: heard.append((chunk, at)))
+    assert tee(b"ab") == b"ab"
+    assert tee(b"") == b""
+    assert heard == [(b"ab", 7.0)]

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.redact import forms
-from llm_passthrough.wire import Stripped, clean_answer, map_urls, strip
+from llm_passthrough.wire import (
+    Stripped,
+    ask_to_retry,
+    clean_answer,
+    lowered,
+    map_urls,
+    strip,
+    with_length,
+)
 from pydantic import SecretStr
 
 KEY = "sk-REAL/KEY+0123456789=abc"
@@ -400,3 +408,24 @@ def test_urls_that_lead_past_us_are_mapped_or_dropped_and_nothing_else_is_touche
         (b"Content-Location", b"https://a/4"),
     )
     assert seen == [b"location", b"x-goog-upload-url", b"x-goog-upload-control-url"]
+
+
+# -- an answer's and a body's own headers -------------------------------------------------------
+
+
+def test_names_are_lowered_and_values_are_not() -> None:
+    assert lowered(((b"X-A", b"B"), (b"c", b"\xe9"))) == [("x-a", "B"), ("c", "é")]
+
+
+def test_the_length_of_a_changed_body_takes_the_place_of_the_old_one() -> None:
+    fields = ((b"A", b"1"), (b"content-LENGTH", b"2"))
+    assert with_length(fields, 30) == ((b"A", b"1"), (b"content-LENGTH", b"30"))
+
+
+def test_a_hint_to_retry_takes_the_place_of_the_providers() -> None:
+    fields = ((b"Retry-After", b"60"), (b"a", b"b"), (b"X-Should-Retry", b"false"))
+    assert ask_to_retry(fields) == (
+        (b"a", b"b"),
+        (b"x-should-retry", b"true"),
+        (b"retry-after-ms", b"1"),
+    )
