@@ -70,6 +70,8 @@ class Checkout:
         command = [str(self.root / script), *arguments]
         return subprocess.Popen(
             command,
+            # A run in the background ignores SIGINT, and hands that down.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             env=self.env | env,
             cwd="/",
             text=True,
