@@ -1,7 +1,10 @@
 """Who may ask: our own names, no web page of another origin, no method that we do not know."""
 
+import base64
+import hashlib
+
 import pytest
-from llm_passthrough.clients import Door, check_fields, identify, is_loopback, session
+from llm_passthrough.clients import Clients, Door, check_fields, is_local, is_loopback, session
 from llm_passthrough.errors import Refusal
 
 DOOR = Door.of(["127.0.0.1", "gateway.local"], ["https://app.test"])
@@ -9,12 +12,13 @@ HOST = {"host": "127.0.0.1:8080"}
 
 
 def refusal(
-    host: str = "127.0.0.1", absolute: bool = False, method: str = "POST", **headers: str
+    host: str = "127.0.0.1", method: str = "POST", door: Door = DOOR, **headers: str
 ) -> str | None:
     """The code of the refusal, or None for who may come in; `_` in a name stands for `-`."""
     fields = HOST | {name.replace("_", "-"): value for name, value in headers.items()}
     try:
-        DOOR.check(host, absolute, method, fields)
+        door.check_host(host)
+        door.check(method, fields)
     except Refusal as refused:
         return refused.code
     return None
@@ -24,9 +28,8 @@ def refusal(
     "host",
     ["127.0.0.1", "localhost", "LOCALHOST", "localhost.", "::1", "[::1]", "gateway.local"],
 )
-@pytest.mark.parametrize("absolute", [False, True], ids=["origin-form", "absolute-form"])
-def test_we_answer_to_our_own_names(host: str, absolute: bool) -> None:
-    assert refusal(host, absolute) is None
+def test_we_answer_to_our_own_names(host: str) -> None:
+    assert refusal(host) is None
 
 
 @pytest.mark.parametrize(
@@ -37,15 +40,8 @@ def test_we_answer_to_our_own_names(host: str, absolute: bool) -> None:
         "gateway.local.evil.test", "mitm.it",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize(
-    ("absolute", "code"),
-    [
-        pytest.param(False, "misdirected", id="origin-form"),
-        pytest.param(True, "forward_blocked", id="absolute-form"),
-    ],
-)
-def test_no_other_name_is_ours(host: str, absolute: bool, code: str) -> None:
-    assert refusal(host, absolute) == code
+def test_no_other_name_is_ours(host: str) -> None:
+    assert refusal(host) == "misdirected"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
@@ -56,7 +52,7 @@ def test_these_methods_are_served(method: str) -> None:
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "connect", "get", "PROPFIND", "X" * 5000])
 def test_other_methods_are_not(method: str) -> None:
     with pytest.raises(Refusal) as caught:
-        DOOR.check("localhost", False, method, HOST)
+        DOOR.check(method, HOST)
     assert caught.value.code == "method_not_allowed"
     assert caught.value.message == "methods: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
@@ -122,13 +118,13 @@ def test_a_page_of_another_origin_may_not(headers: dict[str, str]) -> None:
 
 def test_a_refused_page_learns_which_option_would_let_it_in() -> None:
     with pytest.raises(Refusal, match=r"listen\.allowed_origins") as caught:
-        DOOR.check("localhost", False, "POST", {"origin": "https://evil.test"})
+        DOOR.check("POST", {"origin": "https://evil.test"})
     assert caught.value.status == 403
 
 
 def test_a_refused_name_learns_which_option_would_make_it_ours() -> None:
     with pytest.raises(Refusal, match=r"listen\.allowed_hosts") as caught:
-        DOOR.check("evil.test", False, "POST", {})
+        DOOR.check_host("evil.test")
     assert caught.value.status == 421
 
 
@@ -153,8 +149,79 @@ def test_loopback_is_known_by_its_address(address: str, is_one: bool) -> None:
     assert is_loopback(address) is is_one
 
 
-def test_everybody_is_the_default_client() -> None:
-    assert identify() == "default"
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "127.0.0.1", "127.9.9.9", "[::1]"])
+def test_this_machine_is_known_by_its_names_and_addresses(host: str) -> None:
+    assert is_local(host)
+
+
+@pytest.mark.parametrize("host", ["", "localhost.test", "10.0.0.1", "example.com"])
+def test_another_machine_is_not_this_one(host: str) -> None:
+    assert not is_local(host)
+
+
+def test_at_a_host_that_we_stand_for_its_own_pages_alone_may_ask() -> None:
+    door = DOOR.at("api.openai.com")
+    own = HOST | {"host": "api.openai.com", "origin": "https://api.openai.com"}
+    door.check_host("API.openai.com.")
+    door.check("POST", own)
+    assert refusal("api.openai.com", door=door, origin="https://app.test") is None
+    assert refusal("api.openai.com", door=door, origin="https://evil.test") == "foreign_origin"
+    assert refusal("localhost", door=door) == "misdirected"
+
+
+# -- who it is ------------------------------------------------------------------------------------
+
+TOKEN = "token-of-alice-0123456789"
+CLIENTS = Clients({hashlib.sha256(TOKEN.encode()).digest(): "alice"})
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def test_without_clients_everybody_is_the_default_one() -> None:
+    assert Clients({}).identify([]) == "default"
+    assert Clients({}).identify(["Bearer whatever"], proxy=True) == "default"
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        pytest.param(TOKEN, id="as a header's whole value"),
+        pytest.param(f"Bearer {TOKEN}", id="as a bearer token"),
+        pytest.param(f"bearer  {TOKEN} ", id="with more space"),
+        pytest.param(basic("alice", TOKEN), id="as a password"),
+        pytest.param(basic(TOKEN, ""), id="as a user"),
+        pytest.param(basic(TOKEN, "x"), id="as a user with any password"),
+    ],
+)
+def test_a_client_is_known_by_its_token_wherever_it_stands(credential: str) -> None:
+    assert CLIENTS.identify(["something else", credential]) == "alice"
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param(TOKEN[:-1], id="one character too few"),
+        pytest.param(TOKEN + "x", id="one too many"),
+        pytest.param(TOKEN.upper(), id="in capitals"),
+        pytest.param(basic("alice", "wrong"), id="a wrong password"),
+        pytest.param("Basic !!!", id="no base64"),
+        pytest.param("Basic", id="a scheme alone"),
+        pytest.param("\u00ff\u20ac", id="no ASCII"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("proxy", "status"), [pytest.param(False, 401, id="route"), pytest.param(True, 407, id="proxy")]
+)
+def test_who_is_not_known_is_refused_without_a_word_of_what_he_sent(
+    credential: str, proxy: bool, status: int
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        CLIENTS.identify([credential], proxy)
+    assert caught.value.status == status
+    assert not credential or credential not in caught.value.message
 
 
 # -- header values, sessions --------------------------------------------------------------------

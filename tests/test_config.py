@@ -472,7 +472,7 @@ def test_the_example_explains_every_option_and_says_its_default() -> None:
     assert values - explained == set()
 
 
-@pytest.mark.parametrize("part", ["listen", "log", "timeouts", "limits", "console"])
+@pytest.mark.parametrize("part", ["listen", "forward", "log", "timeouts", "limits", "console"])
 def test_the_example_shows_the_defaults(part: str) -> None:
     assert getattr(config.load(EXAMPLE, {})[0], part) == getattr(Config(), part)
 

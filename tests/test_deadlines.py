@@ -1,6 +1,7 @@
 """Deadlines: who is late, and what is said about it."""
 
 import pytest
+from llm_passthrough.config import Timeouts
 from llm_passthrough.deadlines import overdue
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.keyring import KeyRing
@@ -9,7 +10,7 @@ from llm_passthrough.routes import Upstream
 from llm_passthrough.tee import Tee
 from llm_passthrough.wire import strip
 
-CONNECT = 10.0
+CONNECT = Timeouts(connect=10.0, first_byte=5.0, idle=5.0)
 UPSTREAM = Upstream(
     PROVIDERS["openai"], KeyRing("openai", (), ""), None, first_byte=600.0, idle=300.0
 )

@@ -4,6 +4,7 @@ import pytest
 from llm_passthrough.egress import Egress
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.providers import Origin
+from llm_passthrough.tunnels import Tunnels
 from llm_passthrough.wire import strip
 from mitmproxy.connection import Client, Server
 from mitmproxy.options import Options
@@ -57,14 +58,14 @@ def dial(egress: Egress, who: Client, address: tuple[str, int], tls: bool) -> Se
 )
 def test_only_this_machine_is_served(address: str, served: bool) -> None:
     who = client(address)
-    Egress(Clock()).client_connected(who)
+    Egress(Clock(), Tunnels()).client_connected(who)
     assert (who.error is None) is served
 
 
 def test_a_client_without_an_address_is_not_served() -> None:
     who = client()
     who.peername = ()  # type: ignore[assignment]
-    Egress(Clock()).client_connected(who)
+    Egress(Clock(), Tunnels()).client_connected(who)
     assert who.error
 
 
@@ -83,7 +84,7 @@ def test_a_client_without_an_address_is_not_served() -> None:
 def test_only_what_a_request_is_signed_for_is_dialled(
     origin: Origin | None, address: tuple[str, int], tls: bool, allowed: bool
 ) -> None:
-    egress, who = Egress(Clock()), client()
+    egress, who = Egress(Clock(), Tunnels()), client()
     egress.allow(who, exchange(origin))
     server = dial(egress, who, address, tls)
     assert (server.error is None) is allowed
@@ -91,21 +92,21 @@ def test_only_what_a_request_is_signed_for_is_dialled(
 
 @pytest.mark.parametrize("end", ["withdraw", "client_disconnected"])
 def test_a_request_that_is_over_allows_nothing_any_more(end: str) -> None:
-    egress, who = Egress(Clock()), client()
+    egress, who = Egress(Clock(), Tunnels()), client()
     egress.allow(who, exchange(TLS))
     getattr(egress, end)(who)
     assert dial(egress, who, ("api.test", 443), True).error
 
 
 def test_one_client_may_not_dial_what_another_ones_request_is_signed_for() -> None:
-    egress, mine, other = Egress(Clock()), client(), client()
+    egress, mine, other = Egress(Clock(), Tunnels()), client(), client()
     egress.allow(mine, exchange(TLS))
     assert dial(egress, other, ("api.test", 443), True).error
     assert dial(egress, mine, ("api.test", 443), True).error is None
 
 
 def test_the_next_request_of_a_connection_is_for_its_own_origin() -> None:
-    egress, who = Egress(Clock()), client()
+    egress, who = Egress(Clock(), Tunnels()), client()
     egress.allow(who, exchange(TLS))
     egress.allow(who, exchange(PLAIN))
     assert dial(egress, who, ("api.test", 443), True).error
@@ -129,7 +130,7 @@ class _Proxyserver:
 
 async def test_connecting_has_its_own_deadline_and_ends_with_the_connection() -> None:
     clock = Clock()
-    egress, who, one = Egress(clock), client(), exchange(PLAIN)
+    egress, who, one = Egress(clock, Tunnels()), client(), exchange(PLAIN)
     egress.allow(who, one)
     clock.now = 1.0
     server = dial(egress, who, ("127.0.0.1", 9000), False)
@@ -141,7 +142,7 @@ async def test_connecting_has_its_own_deadline_and_ends_with_the_connection() ->
 
 async def test_with_tls_the_handshake_belongs_to_connecting() -> None:
     clock = Clock()
-    egress, who, one = Egress(clock), client(), exchange(TLS)
+    egress, who, one = Egress(clock, Tunnels()), client(), exchange(TLS)
     egress.allow(who, one)
     server = dial(egress, who, ("api.test", 443), True)
     clock.now = 2.0
@@ -155,7 +156,7 @@ async def test_with_tls_the_handshake_belongs_to_connecting() -> None:
 async def test_a_connection_that_is_not_open_can_be_hung_up_without_harm() -> None:
     with taddons.context() as context:
         context.master.addons.add(_Proxyserver())
-        Egress(Clock()).hang_up(tflow.tflow())
+        Egress(Clock(), Tunnels()).hang_up(tflow.tflow())
 
 
 async def test_hanging_up_ends_the_connection_that_is_being_made() -> None:
@@ -173,7 +174,7 @@ async def test_hanging_up_ends_the_connection_that_is_being_made() -> None:
     class Handler:
         transports: dict[Server, Io]
 
-    egress, flow = Egress(Clock()), tflow.tflow()
+    egress, flow = Egress(Clock(), Tunnels()), tflow.tflow()
     egress.allow(flow.client_conn, exchange(TLS))
     dialled = dial(egress, flow.client_conn, ("api.test", 443), True)
     handler, proxyserver = Handler(), _Proxyserver()

@@ -12,6 +12,10 @@ STATUSES = {
     "bad_region": 400,
     "foreign_origin": 403,
     "forward_blocked": 403,
+    "forward_private": 403,
+    "forward_plain": 403,
+    "unknown_client": 401,
+    "proxy_unknown_client": 407,
     "no_route": 404,
     "method_not_allowed": 405,
     "misdirected": 421,
@@ -28,6 +32,8 @@ STATUSES = {
 }
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
+    401: "authentication_error",
+    407: "invalid_request_error",
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
@@ -40,6 +46,8 @@ ANTHROPIC_TYPES = {
 # https://cloud.google.com/apis/design/errors, by HTTP status.
 GOOGLE_STATUSES = {
     400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    407: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     405: "UNIMPLEMENTED",

@@ -194,11 +194,24 @@ async def test_a_refused_request_is_answered_recorded_once_and_not_signed(
 
 async def test_a_tunnel_is_refused_before_it_is_dialled(scene: Scene) -> None:
     flow = scene.flow("", "CONNECT", None)
-    flow.request.data.authority = b"api.openai.com:443"
+    flow.request.data.host, flow.request.data.port = "127.0.0.1", 9
+    flow.request.data.authority = b"127.0.0.1:9"
     await scene.gateway.http_connect(flow)
     assert flow.response is not None
     assert flow.response.status_code == 403
-    assert scene.record().outcome == "refused"
+    scene.gateway.http_connect_error(flow)
+    record = scene.record()
+    assert (record.outcome, record.route) == ("refused", "host:127.0.0.1")
+
+
+async def test_a_tunnel_to_a_provider_is_no_exchange_itself(scene: Scene) -> None:
+    flow = scene.flow("", "CONNECT", None)
+    flow.request.data.host, flow.request.data.port = "api.openai.com", 443
+    flow.request.data.authority = b"api.openai.com:443"
+    await scene.gateway.http_connect(flow)
+    assert flow.response is None
+    scene.gateway.finish_all()
+    assert scene.records() == []
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,15 @@ LONGEST = 300
 # A module or a shelf imports from the rows above its own only (a shelf from itself too).
 LEVELS = (
     "errors settings thin tee redact bodies splice retention rest bifrost conversation demo",
-    "usage sse config clients tokens",
+    "usage sse config clients tokens forward",
     "record keyring dialects options",
     "providers failures prices listen columns",
     "recorder routes links keys wire ledger",
-    "sinks seal http1",
+    "sinks seal http1 hosts identities",
     "layer verdict build status views transport framing",
     "exchange banner",
-    "replies keep admit guard",
+    "replies keep tunnels",
+    "admit guard",
     "deadlines egress",
     "gateway web",
     "attach",
@@ -39,7 +40,8 @@ LEVELS = (
 )
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
 MITMPROXY = frozenset(
-    "gateway guard egress seal http1 layer transport admit attach views web replies cli".split()
+    "gateway guard egress tunnels keep seal http1 layer transport admit attach views web "
+    "replies cli".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.

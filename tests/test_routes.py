@@ -319,3 +319,18 @@ def test_a_path_behind_the_prefix_is_enough() -> None:
 
 def test_all_rings_are_found() -> None:
     assert {"openai", "gemini", "vertex"} <= {ring.provider for ring in ROUTES.rings}
+
+
+@pytest.mark.parametrize(
+    ("target", "has"),
+    [
+        (b"/groq", True),
+        (b"/groq/v1/x?a=1", True),
+        (b"/groq?a", True),
+        (b"/groqX", False),
+        (b"/", False),
+        (b"/x/groq", False),
+    ],
+)
+def test_it_is_known_whether_a_target_is_below_a_prefix(target: bytes, has: bool) -> None:
+    assert ROUTES.has(target) is has

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import pytest
 from llm_passthrough.providers import Credential, Origin
 from llm_passthrough.redact import forms
-from llm_passthrough.seal import Seal, Sealed, opened, plain, sign
+from llm_passthrough.seal import Seal, Sealed, opened, pass_on, plain, sign
 from llm_passthrough.wire import Fields
 from mitmproxy import http, io
 from mitmproxy.addons import export
 from mitmproxy.connection import Server
 from mitmproxy.net.http import http1
 from mitmproxy.test import taddons, tflow
-from pydantic import SecretStr
+from pydantic import SecretBytes, SecretStr
 
 KEY = "sk-REAL/KEY+0123456789=abc"
 LABEL = "[openai/key-1]"
@@ -313,7 +313,7 @@ def test_a_saved_flow_comes_back_with_the_placeholder() -> None:
 
 
 def test_a_seal_does_not_show_its_secret() -> None:
-    seal = Seal(ORIGIN, b"x-api-key", b"[k]", SecretStr(KEY))
+    seal = Seal(ORIGIN, ((b"x-api-key", b"[k]", SecretBytes(KEY.encode())),))
     assert KEY not in repr(seal)
     assert KEY not in str(seal)
 
@@ -340,3 +340,59 @@ def test_a_key_is_put_in_as_it_is(key: str, form: bytes) -> None:
     assert headers.unlock(server())
     sent = form.replace(b"{key}", key.encode())
     assert bytes(headers).endswith(b"Authorization: " + sent + b"\r\n")
+
+
+# -- the client's own credentials, passed on -------------------------------------------------------
+
+PASSED = (
+    (b"Accept", b"*/*"),
+    (b"Host", b"wrong.test"),
+    (b"Cookie", b"a=CLIENT-1"),
+    (b"X-Api-Key", b"CLIENT-2"),
+    (b"cookie", b"b=CLIENT-3"),
+    (b"Proxy-Authorization", b"Basic CLIENT-4"),
+    (b"Connection", b"keep-alive, X-Hop"),
+    (b"X-Hop", b"1"),
+    (b"X-Passthrough-Capture", b"none"),
+    (b"Via", b"1.1 x"),
+)
+
+
+def made_to(origin: Origin, peer: str) -> Server:
+    server = Server(address=(origin.host, origin.port))
+    server.peername = (peer, origin.port)
+    server.timestamp_start = 1.0
+    return server
+
+
+def test_a_request_that_is_passed_on_shows_none_of_its_credentials_and_sends_them_all() -> None:
+    origin = Origin("http", "other.test", 80)
+    headers = pass_on(PASSED, origin, public=True)
+    assert b"CLIENT" not in repr(headers.fields).encode()
+    assert headers.unlock(made_to(origin, "93.184.216.34"))
+    assert bytes(headers) == (
+        b"Accept: */*\r\nHost: other.test\r\nCookie: a=CLIENT-1\r\nX-Api-Key: CLIENT-2\r\n"
+        b"cookie: b=CLIENT-3\r\nVia: 1.1 x\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("peer", "public", "opens"),
+    [
+        pytest.param("93.184.216.34", True, True, id="public"),
+        pytest.param("10.0.0.1", True, False, id="private"),
+        pytest.param("10.0.0.1", False, True, id="private, with leave"),
+    ],
+)
+def test_it_is_sealed_to_an_address_that_may_be_reached(
+    peer: str, public: bool, opens: bool
+) -> None:
+    origin = Origin("http", "other.test", 80)
+    assert pass_on(PASSED, origin, public).unlock(made_to(origin, peer)) is opens
+
+
+def test_where_the_address_is_not_known_it_does_not_open() -> None:
+    origin = Origin("http", "other.test", 80)
+    server = made_to(origin, "93.184.216.34")
+    server.peername = None
+    assert not pass_on(PASSED, origin, public=True).unlock(server)

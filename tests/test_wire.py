@@ -1,5 +1,7 @@
 """What leaves and what comes back: stripping, and the cleaning of answers."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +10,12 @@ from llm_passthrough.wire import (
     Stripped,
     ask_to_retry,
     clean_answer,
+    digest,
     lowered,
     map_urls,
+    onward,
     strip,
+    whole_path,
     with_length,
 )
 from pydantic import SecretStr
@@ -429,3 +434,49 @@ def test_a_hint_to_retry_takes_the_place_of_the_providers() -> None:
         (b"x-should-retry", b"true"),
         (b"retry-after-ms", b"1"),
     )
+
+
+# -- passed on -------------------------------------------------------------------------------------
+
+
+def test_what_is_passed_on_loses_what_is_for_this_hop_alone() -> None:
+    fields = (
+        (b"Authorization", b"Bearer mine"),
+        (b"Proxy-Authorization", b"Basic x"),
+        (b"Connection", b"close, X-Hop"),
+        (b"X-Hop", b"1"),
+        (b"TE", b"trailers"),
+        (b"Upgrade", b"h2c"),
+        (b"Via", b"1.1 x"),
+        (b"X-Passthrough-Key", b"a"),
+    )
+    assert onward(fields) == (
+        (b"Authorization", b"Bearer mine"),
+        (b"Connection", b"close"),
+        (b"Via", b"1.1 x"),
+    )
+
+
+def test_a_websocket_that_is_passed_on_stays_one() -> None:
+    fields = ((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"WebSocket"))
+    assert onward(fields) == ((b"Connection", b"Upgrade"), (b"Upgrade", b"WebSocket"))
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [(b"/a", b"/a", None), (b"/a?", b"/a", b""), (b"/a?b?c", b"/a", b"b?c")],
+)
+def test_a_target_is_a_path_and_perhaps_a_query(
+    target: bytes, path: bytes, query: bytes | None
+) -> None:
+    assert whole_path(target) == (path, query)
+
+
+def test_a_proxy_is_told_who_asks_by_what_is_meant_for_it() -> None:
+    found = stripped((b"Authorization", b"Bearer a"), (b"Proxy-Authorization", b"Basic b"))
+    assert list(found.credentials) == ["Bearer a", "Basic b"]
+    assert list(found.proxy_credentials) == ["Basic b"]
+
+
+def test_a_token_is_known_by_its_digest() -> None:
+    assert digest(SecretStr("token")) == hashlib.sha256(b"token").digest()

@@ -1,20 +1,23 @@
 """Admitting a request: its credentials taken off, its door and its route judged."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mitmproxy import http
 
 from llm_passthrough import links, status
 from llm_passthrough.build import Parts
-from llm_passthrough.clients import check_fields, identify
+from llm_passthrough.clients import check_fields
 from llm_passthrough.config import Log
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange, lower, new_id
+from llm_passthrough.forward import named, shown
 from llm_passthrough.layer import arrived_absolute
-from llm_passthrough.routes import need_path
-from llm_passthrough.wire import DOOR_HEADERS, strip
+from llm_passthrough.providers import Origin
+from llm_passthrough.routes import Route, check, need_path
+from llm_passthrough.tunnels import Tunnel, refuse_nested
+from llm_passthrough.wire import CREDENTIALS, DOOR_HEADERS, strip, whole_path
 
 
 def opened(request: http.Request, log: Log, clock: Callable[[], float]) -> Exchange:
@@ -31,7 +34,6 @@ def opened(request: http.Request, log: Log, clock: Callable[[], float]) -> Excha
         method=request.method,
         client_path=stripped.target,
         stripped=stripped,
-        client=identify(),
         capture=lower(log.capture, stripped.control.get(b"x-passthrough-capture")),
         body_limit=log.body_limit,
         request_headers=stripped.fields,
@@ -42,39 +44,106 @@ def edited(request: http.Request, exchange: Exchange) -> bool:
     """Whether somebody edited the request since it was admitted; if so, it is stripped again."""
     if exchange.seen == _seen(request):
         return False
-    data = request.data
+    data, before = request.data, exchange.stripped
     again = strip(data.headers.fields, data.path)
     data.headers.fields, data.path = again.fields, again.target
-    exchange.stripped = replace(exchange.stripped, fields=again.fields, target=again.target)
+    own = tuple(field for field in before.sent[0] if field[0].lower() in CREDENTIALS)
+    sent = ((*again.fields, *own), again.target)
+    exchange.stripped = replace(before, fields=again.fields, target=again.target, sent=sent)
     return True
 
 
 def judged(
-    flow: http.HTTPFlow, exchange: Exchange, parts: Parts, state: status.State
+    flow: http.HTTPFlow,
+    exchange: Exchange,
+    parts: Parts,
+    state: status.State,
+    tunnel: Tunnel | None = None,
 ) -> status.Page | None:
     """A page of ours that was asked for, or None: the exchange has its route. Raises Refusal."""
     request, stripped = flow.request, exchange.stripped
     if flow.is_replay:
         raise Refusal("forward_blocked", "a flow cannot be replayed; send its request again")
     check_fields(stripped.fields)
-    headers = stripped.texts(DOOR_HEADERS)
     # mitmproxy's own `method` is in capitals, whatever was sent.
     method = request.data.method.decode("latin-1")
-    parts.door.check(request.host, arrived_absolute(request), method, headers)
-    page = status.page(parts.routes, method, request.data.path, state)
-    if page is not None:
-        return page
-    exchange.route, exchange.path, exchange.query = parts.routes.choose(request.data.path)
-    need_path(exchange.route, exchange.path)
+    headers = stripped.texts(DOOR_HEADERS)
+    origin = _meant(request, parts, tunnel)
+    if origin is None:
+        parts.door.check_host(request.host)
+        parts.door.check(method, headers)
+        page = status.page(parts.routes, method, request.data.path, state)
+        if page is not None:
+            return page
+        _identify(exchange, parts, tunnel, proxy=False)
+        exchange.route, exchange.path, exchange.query = parts.routes.choose(request.data.path)
+        need_path(exchange.route, exchange.path)
+        host, prefix = headers.get("host", ""), exchange.route.prefix
+    else:
+        _identify(exchange, parts, tunnel, proxy=True)
+        exchange.route = by_host(parts, origin, request.data.path, method, headers)
+        if not exchange.route.upstreams:
+            exchange.onward = origin
+            if parts.forward.other == "tunnel":  # not opened either, as far as plain HTTP goes
+                exchange.keep_only(str(origin))
+        exchange.path, exchange.query = whole_path(request.data.path)
+        host, prefix = origin.authority.decode(), ""
     if parts.config.log.required and not state.tally.healthy:
         raise Refusal("log_unavailable", "records cannot be written, and log.required is on")
     tls = flow.client_conn.tls_established
-    exchange.own_base = links.own_base(tls, headers.get("host", ""), exchange.route.prefix)
+    exchange.own_base = links.own_base(tls, host, prefix)
     exchange.seen = _seen(request)
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > parts.config.limits.request_buffer:
         request.stream = True
     return None
+
+
+def _meant(request: http.Request, parts: Parts, tunnel: Tunnel | None) -> Origin | None:
+    """The origin that a client means that takes us for its proxy; None where it means us."""
+    if tunnel is not None and tunnel.kind != "own":
+        refuse_nested(arrived_absolute(request), request.scheme == "https")
+        return tunnel.origin
+    if not arrived_absolute(request):
+        return None
+    ours = parts.door.is_ours(request.host)
+    if ours and (request.port == parts.config.listen.port or parts.routes.has(request.data.path)):
+        return None
+    return Origin(request.scheme, named(request.host), request.port)
+
+
+def by_host(
+    parts: Parts, origin: Origin, target: bytes, method: str, headers: Mapping[str, str]
+) -> Route:
+    """The route that stands for an origin; one without an upstream where a request to it may be
+    passed on as it came. Raises Refusal."""
+    check(target)
+    route = parts.hosts.route(origin, target)
+    if route is None and (origin.scheme, origin.port) == ("http", 80):
+        route = parts.hosts.route(Origin("https", origin.host, 443), target)
+        if route is not None and parts.forward.plain_http == "refuse":
+            raise Refusal(
+                "forward_plain",
+                f"plain http:// to {shown(origin.host)}; use https://, "
+                "or set forward.plain_http to upgrade",
+            )
+    if route is None:
+        parts.hosts.check_port(origin.host)
+        parts.forward.check_name(origin.host)
+        return Route(f"host:{origin.host}", ())
+    parts.door.at(origin.host).check(method, headers)
+    return route
+
+
+def _identify(exchange: Exchange, parts: Parts, tunnel: Tunnel | None, proxy: bool) -> None:
+    """Who asks: inside a tunnel, who opened it."""
+    if tunnel is not None and not (tunnel.kind == "own" and parts.clients.by_digest):
+        exchange.client = tunnel.client
+        return
+    stripped = exchange.stripped
+    exchange.client = parts.clients.identify(
+        stripped.proxy_credentials if proxy else stripped.credentials, proxy
+    )
 
 
 def _seen(request: http.Request) -> tuple[object, ...]:

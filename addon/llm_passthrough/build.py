@@ -11,12 +11,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from llm_passthrough.clients import Door, is_loopback
+from llm_passthrough.clients import Clients, Door, is_local, is_loopback
 from llm_passthrough.config import Config, Network, ProviderEntry, RouteEntry
 from llm_passthrough.errors import ConfigError, Findings
+from llm_passthrough.forward import Forward, named
+from llm_passthrough.hosts import Hosts
+from llm_passthrough.identities import Identities
 from llm_passthrough.keyring import Key, KeyRing
 from llm_passthrough.keys import Keys, name_of
-from llm_passthrough.providers import PROVIDERS, Base, Origin, Provider, generic
+from llm_passthrough.providers import PROVIDERS, Base, Provider, generic
 from llm_passthrough.redact import Redactor
 from llm_passthrough.retention import prune_jsonl
 from llm_passthrough.routes import Route, Routes, Upstream
@@ -52,7 +55,15 @@ class Parts:
     routes: Routes
     door: Door
     redactor: Redactor
+    hosts: Hosts
+    forward: Forward
+    clients: Clients
     warnings: tuple[str, ...] = ()
+
+    @property
+    def own_ports(self) -> frozenset[int]:
+        """The ports on which we answer ourselves."""
+        return frozenset({self.config.listen.port, self.config.listen.web_port})
 
 
 class Builder:
@@ -70,14 +81,17 @@ class Builder:
         self._findings = Findings()
         known = tuple(key for upstream in self._before.values() for key in upstream.ring.keys)
         self._keys = Keys(env, self._findings, known)
+        self._identities = Identities(env, self._findings)
 
     def build(self) -> Parts:
         """All parts. Raises ConfigError with a line for each fault."""
         config = self._config
         self._check_listen()
         table = self._table()
+        clients = self._identities.of(config.clients)
         if faults := self._findings.faults:
             raise ConfigError(*(f"{self._name}: {fault}" for fault in faults))
+        secrets = (*self._keys.secrets, *self._identities.secrets)
         return Parts(
             config,
             Routes.of(tuple(table)),
@@ -85,7 +99,10 @@ class Builder:
                 (config.listen.host, *config.listen.allowed_hosts), config.listen.allowed_origins
             ),
             # What is open still holds the secrets of the configuration before.
-            Redactor(plain(self._keys.secrets), self._old.redactor if self._old else None),
+            Redactor(plain(secrets), self._old.redactor if self._old else None),
+            Hosts.of(table),
+            self._forward(),
+            clients,
             tuple(f"{self._name}: {warning}" for warning in self._findings.warnings),
         )
 
@@ -97,6 +114,11 @@ class Builder:
                 "only loopback (127.0.0.1, ::1) while no client tokens can be configured: "
                 "whoever reaches the port would use your keys",
             )
+
+    def _forward(self) -> Forward:
+        forward = self._config.forward
+        other = forward.other or ("block" if self._config.clients else "tunnel")
+        return Forward(other, forward.plain_http, frozenset(map(named, forward.allow_private)))
 
     def _table(self) -> list[Route]:
         """All routes; each prefix and each provider's name stands for one thing."""
@@ -206,13 +228,14 @@ class Builder:
         except ValueError as error:
             self._findings.fault(place, str(error))
             return None
-        if base.origin.scheme == "http" and not network.allow_http and not _is_local(base.origin):
+        local = is_local(base.origin.host)
+        if base.origin.scheme == "http" and not network.allow_http and not local:
             self._findings.fault(
                 place, "http:// would send the key in clear; use https://, or set allow_http"
             )
             return None
         listen = self._config.listen
-        if _is_local(base.origin) and base.origin.port in (listen.port, listen.web_port):
+        if local and base.origin.port in (listen.port, listen.web_port):
             self._findings.fault(place, "this is the gateway's own address; name the provider's")
             return None
         return base
@@ -266,10 +289,6 @@ def _prune(path: Path, age: float | None, most: int | None) -> object:
 
 def _base_of(upstream: Upstream, key: Key) -> Base | None:
     return upstream.endpoints.get(key.name, upstream.base)
-
-
-def _is_local(origin: Origin) -> bool:
-    return origin.host == "localhost" or is_loopback(origin.host)
 
 
 def _spelt(header: str) -> str:

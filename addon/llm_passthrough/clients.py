@@ -5,9 +5,12 @@ A browser names the page's origin in requests that matter (Fetch standard, 3.1),
 the name that was dialled, which tells a rebound name from ours.
 """
 
+import base64
+import contextlib
+import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -31,25 +34,25 @@ class Door:
         """A door for loopback and these further host names."""
         return cls(_LOCAL_NAMES | {_name(host) for host in hosts}, frozenset(origins))
 
+    def at(self, host: str) -> "Door":
+        """The same door, for a host that we stand for: that is our name then."""
+        return Door(frozenset({_name(host)}), self.origins)
+
     def is_ours(self, host: str) -> bool:
         """Whether `host` (without a port) is a name of this gateway."""
         return _name(host) in self.names
 
-    def check(self, host: str, absolute: bool, method: str, headers: Mapping[str, str]) -> None:
-        """Refuse who must not ask: Refusal (misdirected, forward_blocked, foreign_origin, ...).
-
-        `host` is the target's, from the URL of an absolute-form request or the Host header.
-        """
+    def check_host(self, host: str) -> None:
+        """Refuse a name that is not ours: Refusal (misdirected)."""
         if not self.is_ours(host):
-            if absolute:
-                raise Refusal(
-                    "forward_blocked", "this gateway forwards to no other host; use its routes"
-                )
             raise Refusal(
                 "misdirected",
                 "this gateway does not answer to that Host; "
                 "add it to listen.allowed_hosts if it should",
             )
+
+    def check(self, method: str, headers: Mapping[str, str]) -> None:
+        """Refuse what must not be asked: Refusal (method_not_allowed, foreign_origin)."""
         if method not in METHODS:
             raise Refusal("method_not_allowed", f"methods: {', '.join(sorted(METHODS))}")
         self._check_browser(method, headers)
@@ -108,9 +111,48 @@ def is_loopback(address: str) -> bool:
     return bool((mapped or ip).is_loopback)
 
 
-def identify() -> str:
-    """The client's name: everybody is `default` as long as no clients are configured."""
-    return "default"
+def is_local(host: str) -> bool:
+    """Whether a host is this machine, by its name or its address."""
+    return _name(host) == "localhost" or is_loopback(_name(host))
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Who may call, by the SHA-256 of each token: a token itself is kept nowhere.
+
+    Where nobody is configured, everybody on this machine is `default`.
+    """
+
+    by_digest: Mapping[bytes, str]
+
+    def identify(self, credentials: Iterable[str], proxy: bool = False) -> str:
+        """The name of a client by what it sent as its credentials.
+
+        Raises Refusal: unknown_client, or proxy_unknown_client for one that sees a proxy in us.
+        """
+        if not self.by_digest:
+            return "default"
+        for credential in credentials:
+            for token in _tokens(credential):
+                # Found by its digest: how long that takes tells nothing about a token.
+                if name := self.by_digest.get(hashlib.sha256(token).digest()):
+                    return name
+        raise Refusal(
+            "proxy_unknown_client" if proxy else "unknown_client",
+            "this gateway knows no client by these credentials; send one of its tokens "
+            + ("as the proxy's user or password" if proxy else "in the place of the API key"),
+        )
+
+
+def _tokens(credential: str) -> Iterator[bytes]:
+    """What may be a token in a credential: as it is, without its scheme, either half of Basic."""
+    scheme, _, rest = credential.partition(" ")
+    yield credential.encode("latin-1", "replace")
+    if rest:
+        yield rest.strip().encode("latin-1", "replace")
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            yield from base64.b64decode(rest, validate=True).split(b":", 1)
 
 
 # Where tools say which conversation a call belongs to, in the order in which they are looked for.

@@ -2,20 +2,21 @@
 
 from collections.abc import Mapping
 
+from llm_passthrough.config import Timeouts
 from llm_passthrough.exchange import Exchange
 
 EVERY = 0.25
 """Seconds between two looks: how exact a deadline is."""
 
 
-def overdue[F](live: Mapping[F, Exchange], now: float, connect: float) -> list[F]:
+def overdue[F](live: Mapping[F, Exchange], now: float, timeouts: Timeouts) -> list[F]:
     """The flows whose upstream took too long; their `timed_out` is set to the reason.
 
-    `now` is on the exchanges' clock, `connect` is in seconds.
+    `now` is on the exchanges' clock; a provider may have other `timeouts` than these.
     """
     late = []
     for flow, exchange in live.items():
-        limit = _limit(exchange, connect)
+        limit = _limit(exchange, timeouts)
         if limit is None or exchange.timed_out is not None:
             continue
         if now - _last_sign(exchange) > limit:
@@ -24,15 +25,12 @@ def overdue[F](live: Mapping[F, Exchange], now: float, connect: float) -> list[F
     return late
 
 
-def _limit(exchange: Exchange, connect: float) -> float | None:
+def _limit(exchange: Exchange, timeouts: Timeouts) -> float | None:
     """Seconds that the present phase may take, or None where nothing is awaited from upstream."""
-    if exchange.upstream is None:
+    if exchange.upstream is None and exchange.onward is None:
         return None
-    phases = {
-        "connect": connect,
-        "first_byte": exchange.upstream.first_byte,
-        "idle": exchange.upstream.idle,
-    }
+    waits = exchange.upstream or timeouts
+    phases = {"connect": timeouts.connect, "first_byte": waits.first_byte, "idle": waits.idle}
     return phases.get(exchange.waiting_for)
 
 

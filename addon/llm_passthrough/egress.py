@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from mitmproxy import ctx, http
 from mitmproxy.connection import Client, Server
+from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
@@ -11,6 +12,7 @@ from llm_passthrough.clients import is_loopback
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.guard import unraised
 from llm_passthrough.transport import let_finish, transport_of
+from llm_passthrough.tunnels import Tunnels
 
 
 class Egress:
@@ -18,8 +20,9 @@ class Egress:
 
     name = "llm_passthrough_egress"
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], tunnels: Tunnels) -> None:
         self._clock = clock
+        self._tunnels = tunnels
         self._signed: dict[str, Exchange] = {}
         self._dialled: dict[str, Server] = {}
 
@@ -52,16 +55,28 @@ class Egress:
         """Forget what belonged to the connection."""
         self._signed.pop(client.id, None)
         self._dialled.pop(client.id, None)
+        self._tunnels.close(client)
+
+    @unraised
+    def next_layer(self, data: NextLayer) -> None:
+        """What is only relayed is not looked into."""
+        self._tunnels.decide(data)
 
     @unraised
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        """Only the origin that the client's present request is signed for may be dialled."""
+        """Only the origin that the client's present request is signed for may be dialled, or
+        what its tunnel leads to."""
         data.server.error = "not a destination of this request"
+        if self._tunnels.may_dial(data.client, data.server):
+            data.server.error = None
+            return
         exchange = self._signed.get(data.client.id)
         if exchange is None or exchange.origin is None:
             return
         if exchange.origin.is_at(data.server.address, data.server.tls):
             data.server.error = None
+            # Whatever name the client gave in its own TLS handshake.
+            data.server.sni = exchange.origin.host
             self._dialled[data.client.id] = data.server
             exchange.wait_for("connect", self._clock())
 

@@ -48,8 +48,12 @@ class Code:
 CODES: dict[str, Code] = {
     "bad_request": Code(400),
     "bad_target": Code(400),
+    "unknown_client": Code(401),
+    "proxy_unknown_client": Code(407),
     "foreign_origin": Code(403),
     "forward_blocked": Code(403),
+    "forward_private": Code(403),
+    "forward_plain": Code(403),
     "no_route": Code(404),
     "method_not_allowed": Code(405),
     "misdirected": Code(421),
@@ -104,6 +108,7 @@ _GOOGLE_STATUSES = {
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     405: "UNIMPLEMENTED",
+    407: "UNAUTHENTICATED",
     413: "INVALID_ARGUMENT",
     421: "FAILED_PRECONDITION",
     429: "RESOURCE_EXHAUSTED",
@@ -146,5 +151,7 @@ def headers(refusal: Refusal, request_id: str) -> list[tuple[bytes, bytes]]:
         (b"x-request-id", request_id.encode()),
         (b"request-id", request_id.encode()),
     ]
+    if refusal.status == 407:  # RFC 9110 11.7.1
+        fields.append((b"proxy-authenticate", b'Basic realm="llm-passthrough"'))
     # The OpenAI and Anthropic SDKs obey this header; without it they try three times.
     return fields if refusal.retry else [*fields, (b"x-should-retry", b"false")]

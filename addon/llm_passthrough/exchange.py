@@ -33,7 +33,8 @@ class Exchange:
     """One exchange. Times named `at` are of the monotonic clock, in seconds.
 
     `seen` is the request's target and fields as we left them: when they are others at signing,
-    somebody edited the request in between, and it is judged anew.
+    somebody edited the request in between, and it is judged anew. `onward` is a proxy client's
+    destination that is no provider's; `bare`: nothing is recorded of it but host and bytes.
     """
 
     id: str
@@ -58,6 +59,8 @@ class Exchange:
     path: bytes = b""
     query: bytes | None = None
     seen: tuple[object, ...] | None = None
+    onward: Origin | None = None
+    bare: bool = False
     request_tee: Tee | None = None
     answer_tee: Tee | None = None
     streaming: bool | None = None
@@ -88,6 +91,20 @@ class Exchange:
         self.request_headers = shown
         if verdict.body is not None:
             self.request_body = Body(verdict.body, len(verdict.body))
+
+    def keep_only(self, host: str) -> None:
+        """Record no more of this exchange than where it went and how many bytes."""
+        self.capture, self.bare = "none", True
+        self.client_path = host.encode("latin-1", "replace")
+
+    def pass_on(self, shown: Fields, path: bytes, body: bytes | None) -> None:
+        """Note that the request goes on as it came; `shown` are its fields with placeholders."""
+        assert self.onward is not None
+        self.origin, self.detected_by = self.onward, "host"
+        self.url = str(self.origin) + ("" if self.bare else path.decode("latin-1"))
+        self.request_headers = shown
+        if body is not None:
+            self.request_body = Body(body, len(body))
 
     def refuse(self, status: int, fields: Fields, content: bytes | None) -> None:
         """Note that the client gets an answer of ours."""

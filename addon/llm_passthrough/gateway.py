@@ -1,5 +1,6 @@
 """The front door: one mitmproxy addon whose hooks read like the life of a request.
 
+    http_connect     a tunnel is judged (see tunnels.py); each request inside is one like any other
     requestheaders   admit:  strip the client's credentials, judge host, method and path
     passthrough_sign sign:   choose upstream and key, seal the headers (see layer.py)
     responseheaders  watch:  clean the answer's headers, decide whether to stream, set the tee
@@ -13,6 +14,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -24,10 +26,13 @@ from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange, new_id
 from llm_passthrough.guard import guarded, quiet
 from llm_passthrough.layer import Refused, client_failed
+from llm_passthrough.providers import Target
 from llm_passthrough.record import Body, Fault, Outcome
+from llm_passthrough.seal import Sealed
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.tee import Tee
 from llm_passthrough.transport import was_reset
+from llm_passthrough.tunnels import Tunnels
 from llm_passthrough.wire import clean_answer, lowered, map_urls, with_length
 
 _MESSAGES_KEPT = 200
@@ -47,18 +52,26 @@ class Gateway:
         self.parts = parts
         self.writer = writer
         self.live: WeakKeyDictionary[http.HTTPFlow, Exchange] = WeakKeyDictionary()
-        self.egress = Egress(clock)
+        self.tunnels = Tunnels()
+        self.egress = Egress(clock, self.tunnels)
         self._clock = clock
         self._chance = chance or random.SystemRandom()
 
     # -- the life of a request ----------------------------------------------------------------
 
     @guarded
-    def http_connect(self, flow: http.HTTPFlow) -> None:
-        """A tunnel is refused before anything is dialled."""
+    async def http_connect(self, flow: http.HTTPFlow) -> None:
+        """A tunnel is judged before anything is dialled."""
         exchange = self._open(flow)
-        self.refuse(flow, Refusal("forward_blocked", "this gateway opens no tunnels; use a route"))
-        self._finish(flow, exchange, "refused")
+        finish = partial(self._finish, flow, exchange)
+        if not await self.tunnels.open(flow, exchange, self.parts, finish):
+            self.live.pop(flow, None)  # each request inside is an exchange of its own
+
+    @quiet
+    def http_connect_error(self, flow: http.HTTPFlow) -> None:
+        """Finish what was refused: no other hook tells of it."""
+        if exchange := self.live.get(flow):
+            self._finish(flow, exchange, "refused")
 
     @guarded
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -80,6 +93,10 @@ class Gateway:
             if flow.response is not None:
                 return
         body = None if request.stream else request.raw_content or b""
+        if exchange.onward is not None:
+            headers, target = await keep.onward(request, exchange, self.parts, self._clock)
+            self._clear(flow, exchange, headers, target)
+            return
         question = exchange.question(request.method, body)
         verdict, secret = await keep.choose(question, self._chance, self._clock)
         fields, body = exchange.stripped.fields, verdict.body
@@ -89,11 +106,7 @@ class Gateway:
             request.data.content, fields = body, with_length(fields, len(body))
         headers = verdict.sealed(fields, secret)
         exchange.sign(verdict, secret, headers.fields)
-        origin, data = verdict.target.origin, request.data
-        data.headers, data.path, data.authority = headers, verdict.target.path, b""
-        data.scheme, data.host, data.port = origin.scheme.encode(), origin.host, origin.port
-        self.egress.allow(flow.client_conn, exchange)
-        exchange.wait_for("first_byte", self._clock())
+        self._clear(flow, exchange, headers, verdict.target)
 
     @guarded
     def responseheaders(self, flow: http.HTTPFlow) -> None:
@@ -106,9 +119,11 @@ class Gateway:
             return  # another addon answers
         exchange.headers_at = self._clock()
         exchange.wait_for("idle", exchange.headers_at)
-        fields = clean_answer(response.headers.fields, response.status_code, exchange.secret)
-        fields = map_urls(fields, exchange.link)
-        fields = keep.heard(exchange, fields, self._clock(), time.time())
+        fields = response.headers.fields
+        if exchange.onward is None:
+            fields = clean_answer(fields, response.status_code, exchange.secret)
+            fields = map_urls(fields, exchange.link)
+            fields = keep.heard(exchange, fields, self._clock(), time.time())
         response.headers.fields = exchange.answer_headers = fields
         limit = self.parts.config.limits.response_buffer
         exchange.streaming = framing.is_streamed(response.headers, limit)
@@ -192,13 +207,24 @@ class Gateway:
         if exchange is not None:
             exchange.refuse(refusal.status, flow.response.headers.fields, flow.response.content)
 
+    def _clear(
+        self, flow: http.HTTPFlow, exchange: Exchange, headers: Sealed, target: Target
+    ) -> None:
+        """From here on the request may leave: for this target, with these sealed headers."""
+        data, origin = flow.request.data, target.origin
+        data.headers, data.path, data.authority = headers, target.path, b""
+        data.scheme, data.host, data.port = origin.scheme.encode(), origin.host, origin.port
+        self.egress.allow(flow.client_conn, exchange)
+        exchange.wait_for("first_byte", self._clock())
+
     def _open(self, flow: http.HTTPFlow) -> Exchange:
         exchange = admit.opened(flow.request, self.parts.config.log, self._clock)
         self.live[flow] = exchange
         return exchange
 
     def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
-        page = admit.judged(flow, exchange, self.parts, self._state())
+        tunnel = self.tunnels.of(flow.client_conn)
+        page = admit.judged(flow, exchange, self.parts, self._state(), tunnel)
         if page is not None:
             flow.response = replies.page(*page, flow.request.method)
             self.live.pop(flow, None)
@@ -245,8 +271,8 @@ class Gateway:
 
     def end_overdue(self) -> None:
         """End every exchange whose upstream takes too long; `error` then tells of it."""
-        connect = self.parts.config.timeouts.connect
-        for flow in deadlines.overdue(self.live, self._clock(), connect):
+        timeouts = self.parts.config.timeouts
+        for flow in deadlines.overdue(self.live, self._clock(), timeouts):
             self.egress.hang_up(flow)
 
     def swap(self, parts: Parts) -> None:

@@ -3,13 +3,19 @@
 import random
 from collections.abc import Callable
 
+from mitmproxy import http
 from pydantic import SecretStr
 
 from llm_passthrough import rest
 from llm_passthrough.bodies import decoded
+from llm_passthrough.build import Parts
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
+from llm_passthrough.forward import check_address
+from llm_passthrough.providers import Target
 from llm_passthrough.routes import Upstream
+from llm_passthrough.seal import Sealed, pass_on
+from llm_passthrough.tee import Tee
 from llm_passthrough.tokens import TokenError
 from llm_passthrough.verdict import Question, Verdict, decide
 from llm_passthrough.wire import Fields, ask_to_retry, lowered
@@ -42,6 +48,26 @@ async def choose(
             if question.pinned is not None or last:
                 code = "token_timeout" if error.late else "no_token"
                 raise Refusal(code, f"no token for {key.token.label}: {error}") from None
+
+
+async def onward(
+    request: http.Request, exchange: Exchange, parts: Parts, clock: Callable[[], float]
+) -> tuple[Sealed, Target]:
+    """A request to a host that is no provider's, sealed to it as it came, without a key of ours.
+
+    Raises Refusal where the host's address may not be reached.
+    """
+    origin = exchange.onward
+    assert origin is not None
+    private = parts.forward.allows_private(origin.host)
+    await check_address(origin.host, origin.port, parts.own_ports, private)
+    fields, path = exchange.stripped.sent
+    body = None if request.stream else request.raw_content or b""
+    if body is None:
+        request.stream = exchange.request_tee = Tee(exchange.body_limit, clock)
+    sealed = pass_on(fields, origin, public=not private)
+    exchange.pass_on(sealed.fields, path, body)
+    return sealed, Target(origin, path)
 
 
 def heard(exchange: Exchange, fields: Fields, now: float, wall: float) -> Fields:

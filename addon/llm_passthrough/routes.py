@@ -55,15 +55,20 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A prefix and what stands behind it: one upstream, or Google's two."""
+    """A prefix and what stands behind it: one upstream, or Google's two.
+
+    Where a client means it by a host (hosts.py), `prefix` is `host:NAME` and `rule` is `host`.
+    A host that is nobody's that we know has no upstream.
+    """
 
     prefix: str
     upstreams: tuple[Upstream, ...]
+    rule: str = "prefix"
 
     @property
     def error_shape(self) -> ErrorShape:
         """The shape of refusals that this route's SDKs can read."""
-        return self.upstreams[0].provider.error_shape
+        return self.upstreams[0].provider.error_shape if self.upstreams else "openai"
 
     @property
     def asks_body(self) -> bool:
@@ -76,7 +81,7 @@ class Route:
         `hint` is the Vertex resource path that the body names as its model, or None.
         """
         if not self.asks_body:
-            return self.upstreams[0], "prefix"
+            return self.upstreams[0], self.rule
         name, rule = by_path(path) or _by_rest(authorization, hint)
         return next(up for up in self.upstreams if up.provider.name == name), rule
 
@@ -117,6 +122,11 @@ class Routes:
                 rest = path[len(prefix) :]
                 return route, rest, query if mark else None
         raise Refusal("no_route", f"no route for this path; routes: {self.names}")
+
+    def has(self, target: bytes) -> bool:
+        """Whether a request target is below one of the prefixes."""
+        path = target.partition(b"?")[0]
+        return any(f"{path.decode('latin-1')}/".startswith(f"{r.prefix}/") for r in self.table)
 
     @property
     def rings(self) -> list[KeyRing]:

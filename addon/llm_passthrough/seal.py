@@ -11,8 +11,9 @@ from mitmproxy import http
 from mitmproxy.connection import Server
 from pydantic import SecretBytes, SecretStr
 
+from llm_passthrough.forward import is_public
 from llm_passthrough.providers import Credential, Origin
-from llm_passthrough.wire import Fields, spelt
+from llm_passthrough.wire import CREDENTIALS, Fields, onward, spelt
 
 
 class Sealed(http.Headers):
@@ -51,19 +52,26 @@ class Sealed(http.Headers):
         raise TypeError("sealed headers are not pickled")
 
 
+type Hidden = tuple[bytes, bytes, SecretBytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """A secret, the placeholder that stands for it, and the one origin it may go to."""
+    """The one origin that headers may go to, and what is hidden in them.
+
+    `hidden` are a header's name, the placeholder that is shown as its value, and the value.
+    `public`: the origin must be at a public address; its name alone does not say where it is.
+    """
 
     origin: Origin
-    header: bytes = b""
-    shown: bytes = b""
-    secret: SecretStr | None = field(default=None, repr=False)
-    form: bytes = b"{key}"
+    hidden: tuple[Hidden, ...] = field(default=(), repr=False)
+    public: bool = False
 
     def fits(self, server: Server) -> bool:
         """Whether a made connection is the one that this seal was made for."""
         if server.via is not None or not self.origin.is_at(server.address, server.tls):
+            return False
+        if self.public and not (server.peername and is_public(server.peername[0])):
             return False
         # Verified by mitmproxy: ssl_insecure is refused at start and at run time.
         return not server.tls or (server.tls_established and server.sni == self.origin.host)
@@ -71,14 +79,16 @@ class Seal:
     def opened(self, fields: Fields) -> Fields:
         """The fields as they go on the wire.
 
-        Only the credential's own header is opened: a client may know how the placeholder looks,
+        Only a credential's own header is opened: a client may know how the placeholder looks,
         and have put it into another one that the provider would show him.
         """
-        if self.secret is None:
+        if not self.hidden:
             return fields
-        shown = (self.header, self.shown)
-        value = self.form.replace(b"{key}", self.secret.get_secret_value().encode())
-        return tuple((self.header, value) if field == shown else field for field in fields)
+        values = {(name, shown): value for name, shown, value in self.hidden}
+        return tuple(
+            (field[0], values[field].get_secret_value()) if field in values else field
+            for field in fields
+        )
 
 
 def sign(
@@ -98,19 +108,37 @@ def sign(
     header = spelt(credential.header) if credential else b""
     extra += credential.extra if credential else ()
     ours = {header, *(spelt(name) for name, _ in extra)}
-    out = [
-        (name, origin.authority if name.lower() == b"host" else value)
-        for name, value in fields
-        if spelt(name) not in ours
-    ]
-    if not any(name.lower() == b"host" for name, _ in out):
-        out.insert(0, (b"Host", origin.authority))
+    out = _addressed([field for field in fields if spelt(field[0]) not in ours], origin)
     out.extend((name, value) for name, value in extra if spelt(name) != header)
     if credential is None or secret is None:
         return Sealed(tuple(out), Seal(origin))
     shown = credential.form.replace(b"{key}", label.encode())
+    value = credential.form.replace(b"{key}", secret.get_secret_value().encode())
     out.append((credential.header, shown))
-    return Sealed(tuple(out), Seal(origin, credential.header, shown, secret, credential.form))
+    return Sealed(tuple(out), Seal(origin, ((credential.header, shown, SecretBytes(value)),)))
+
+
+def pass_on(fields: Fields, origin: Origin, public: bool) -> Sealed:
+    """A client's fields with its own credentials, sealed to the origin that it asked for: that is
+    no provider's, and gets no key of ours."""
+    out: list[tuple[bytes, bytes]] = []
+    hidden: list[Hidden] = []
+    for name, value in onward(fields):
+        if spelt(name) in CREDENTIALS:
+            shown = b"[client/%d]" % (len(hidden) + 1)
+            hidden.append((name, shown, SecretBytes(value)))
+            out.append((name, shown))
+        else:
+            out.append((name, value))
+    return Sealed(tuple(_addressed(out, origin)), Seal(origin, tuple(hidden), public))
+
+
+def _addressed(fields: Iterable[tuple[bytes, bytes]], origin: Origin) -> list[tuple[bytes, bytes]]:
+    """The fields with the origin's Host in the place of the client's, or first of all."""
+    out = [(name, origin.authority if name.lower() == b"host" else value) for name, value in fields]
+    if not any(name.lower() == b"host" for name, _ in out):
+        out.insert(0, (b"Host", origin.authority))
+    return out
 
 
 def opened(headers: Sealed) -> dict[str, str]:

@@ -83,7 +83,7 @@ def decide(question: Question, chance: random.Random, now: float = 0.0) -> Verdi
         key = upstream.ring.pick(model, question.pinned, chance, now, held)
     fields = (*stripped.fields, *upstream.extra_headers)
     names = frozenset(name.lower() for name, _ in fields)
-    ask = Ask(question.method, path, question.query, names, hint)
+    ask = Ask(question.method, path, question.query, names, hint, exact=route.rule == "host")
     target = upstream.provider.locate(ask, key or _NO_KEY, upstream.base_for(key))
     if key is None:
         credential, secret = _own(stripped) if upstream.forward else (None, None)

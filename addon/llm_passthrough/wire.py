@@ -4,6 +4,7 @@ The module that edits a request's and an answer's headers. Header
 fields are raw (name, value) byte pairs; what no rule names keeps its order and spelling.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,12 +51,14 @@ class Stripped:
 
     `taken` are the client's own credentials (as sent): for redaction, or to be passed on where
     the configuration says so. `control` are the x-passthrough-* headers, names in lower case.
+    `sent` are fields and target as they came, for a host that gets no key of ours.
     """
 
     fields: Fields
     target: bytes
     taken: Fields
     control: dict[bytes, bytes]
+    sent: tuple[Fields, bytes] = ((), b"")
 
     def value(self, name: bytes) -> str:
         """The first value taken under a header name, or an empty text."""
@@ -70,6 +73,16 @@ class Stripped:
         }
 
     @property
+    def credentials(self) -> Iterable[str]:
+        """All that a client may be known by: it may put its token wherever a key goes."""
+        return (value.decode("latin-1") for _, value in self.taken)
+
+    @property
+    def proxy_credentials(self) -> Iterable[str]:
+        """What a client may be known by that takes us for its proxy (RFC 9110 11.7.2)."""
+        return (v.decode("latin-1") for name, v in self.taken if name == b"proxy-authorization")
+
+    @property
     def secrets(self) -> Iterable[str]:
         """The client's credentials, each without its scheme."""
         for name, value in self.taken:
@@ -77,6 +90,11 @@ class Stripped:
                 text = value.decode("latin-1")
                 yield text
                 yield text.partition(" ")[2] or text
+
+
+def digest(token: SecretStr) -> bytes:
+    """The SHA-256 by which a client's token is known."""
+    return hashlib.sha256(token.get_secret_value().encode()).digest()
 
 
 def strip(fields: Fields, target: bytes) -> Stripped:
@@ -100,7 +118,29 @@ def strip(fields: Fields, target: bytes) -> Stripped:
             control.setdefault(key, value)
         elif not (_stays_here(key, named) or key in _BELIEVE or key.startswith(b"x-forwarded-")):
             kept.append((name, value))
-    return Stripped(tuple(kept), _without_credentials(target, taken), tuple(taken), control)
+    bare = _without_credentials(target, taken)
+    return Stripped(tuple(kept), bare, tuple(taken), control, (fields, target))
+
+
+def onward(fields: Fields) -> Fields:
+    """A request's fields as a proxy passes them on: without what is for this hop alone, the
+    client's own credentials among them."""
+    named = _nominated(fields)
+    upgrade = any(n.lower() == b"upgrade" and v.lower() == b"websocket" for n, v in fields)
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in fields:
+        key = spelt(name)
+        if key == b"connection":
+            kept.extend(_connection(name, value, upgrade))
+        elif not _stays_here(key, named) or (key == b"upgrade" and upgrade):
+            kept.append((name, value))
+    return tuple(kept)
+
+
+def whole_path(target: bytes) -> tuple[bytes, bytes | None]:
+    """A target's raw path, and its raw query or None where it has none."""
+    path, mark, query = target.partition(b"?")
+    return path, query if mark else None
 
 
 def clean_answer(fields: Fields, status: int, secret: SecretStr | None) -> Fields:

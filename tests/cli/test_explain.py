@@ -112,6 +112,14 @@ def row(
 
 
 SERVED = [
+    row(
+        "POST",
+        "https://api.openai.com/v1/chat/completions",
+        BEARER,
+        body=CHAT,
+        id="a provider's host",
+    ),
+    row("GET", "https://us-central1-aiplatform.googleapis.com/v1/x", id="a region's host"),
     row("POST", "/openai_passthrough/v1/chat/completions", BEARER, body=CHAT, id="openai"),
     row("POST", "/oai/chat/completions", BEARER, body=CHAT, id="openai: alias, no version"),
     row(
@@ -217,7 +225,8 @@ REFUSED = [
     row("GET", "/openai_passthrough/v1/models", "Origin: https://evil.test", id="a web page"),
     row("GET", "/openai_passthrough/v1/models", "Host: evil.test", id="another Host"),
     row("GET", "/openai_passthrough/v1/models", "X-A: a\x01b", id="a control character"),
-    row("GET", "http://api.openai.com/v1/models", BEARER, id="another host, as a proxy"),
+    row("GET", "http://api.openai.com/v1/models", BEARER, id="plain HTTP to a provider"),
+    row("GET", "http://169.254.169.254/x\\y", id="another host and a target that is none"),
     row("GET", "/health", id="our own page: health"),
     row("GET", "/", id="our own page: the routes"),
     row("HEAD", "/anthropic_passthrough", id="our own page: a bare prefix"),
@@ -395,3 +404,13 @@ def test_what_it_cannot_read_it_says(file: Path, arguments: list[str], said: str
     result = CliRunner().invoke(app, ["explain", *arguments, "--config", str(file)])
     assert result.exit_code == 2
     assert said in " ".join(result.output.replace("│", " ").split())
+
+
+def test_another_host_is_said_to_be_passed_on_as_it_is(parts: Parts) -> None:
+    told = said(parts, "GET", "http://example.com/x", (), b"")
+    assert told.answered == "sent on as it came, without a key"
+    assert (told.route, told.provider, told.key) == ("host:example.com", None, None)
+
+
+def test_a_url_without_a_host_is_ours(parts: Parts) -> None:
+    assert said(parts, "GET", "https://:x/v1", (), b"").error is not None

@@ -16,15 +16,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from llm_passthrough import forward
+from llm_passthrough.admit import by_host
 from llm_passthrough.build import Parts
 from llm_passthrough.cli.parts import ConfigFile, parts_of
 from llm_passthrough.clients import check_fields
 from llm_passthrough.errors import Refusal
+from llm_passthrough.providers import Origin
 from llm_passthrough.routes import need_path
 from llm_passthrough.sinks.writer import Tally
 from llm_passthrough.status import State, page
 from llm_passthrough.verdict import Question, decide
-from llm_passthrough.wire import CREDENTIALS, DOOR_HEADERS, Fields, spelt, strip, with_length
+from llm_passthrough.wire import (
+    CREDENTIALS,
+    DOOR_HEADERS,
+    Fields,
+    spelt,
+    strip,
+    whole_path,
+    with_length,
+)
 
 Header = Annotated[
     list[str] | None, typer.Option("--header", "-H", help='A header, "Name: value".')
@@ -84,7 +95,9 @@ def explanation(parts: Parts, method: str, url: str, fields: Fields, body: bytes
     """The explanation of a request to a gateway with these parts."""
     authority, target = _apart(url)
     named = next((value for name, value in fields if name.lower() == b"host"), None)
-    host = authority if named is None else named
+    origin = _origin(url)
+    # The host of a URL counts, whatever the Host header says (RFC 9112 3.2.2).
+    host = authority if named is None or origin is not None else named
     whole = fields if named is not None else ((b"Host", host), *fields)
     stripped = strip(whole, target)
     removed = tuple(_texts(set(whole) - set(stripped.fields), hide=True))
@@ -92,14 +105,22 @@ def explanation(parts: Parts, method: str, url: str, fields: Fields, body: bytes
         removed += ("the query's credential",)
     try:
         check_fields(stripped.fields)
+        headers = stripped.texts(DOOR_HEADERS)
         # A request to another host can only have come here as a proxy's.
-        headers, proxied = stripped.texts(DOOR_HEADERS), named is None
-        parts.door.check(_name(host), proxied, method, headers)
-        own = page(parts.routes, method, stripped.target, State(Tally(), time.monotonic()))
-        if own is not None:
-            return Explanation(answered="by the gateway: its own page", status=own[0])
-        route, path, query = parts.routes.choose(stripped.target)
-        need_path(route, path)
+        if origin is not None and not parts.door.is_ours(origin.host):
+            route = by_host(parts, origin, stripped.target, method, headers)
+            if not route.upstreams:
+                how = "sent on as it came, without a key"
+                return Explanation(answered=how, route=route.prefix, method=method, url=url)
+            path, query = whole_path(stripped.target)
+        else:
+            parts.door.check_host(_name(host))
+            parts.door.check(method, headers)
+            own = page(parts.routes, method, stripped.target, State(Tally(), time.monotonic()))
+            if own is not None:
+                return Explanation(answered="by the gateway: its own page", status=own[0])
+            route, path, query = parts.routes.choose(stripped.target)
+            need_path(route, path)
         buffered = None if len(body) > parts.config.limits.request_buffer else body
         question = Question(route, path, query, method, stripped, buffered)
         verdict = decide(question, random.SystemRandom(), time.monotonic())
@@ -135,6 +156,16 @@ def _apart(url: str) -> tuple[bytes, bytes]:
     authority, slash, path = url.partition("://")[2].partition("/")
     host, mark, query = authority.partition("?")
     return os.fsencode(host), os.fsencode(f"/{mark}{query}{path if slash else ''}")
+
+
+def _origin(url: str) -> Origin | None:
+    """The origin of a URL; None for a path alone, and for what has no host."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    return Origin(parts.scheme, forward.named(parts.hostname or ""), port)
 
 
 def _name(host: bytes) -> str:

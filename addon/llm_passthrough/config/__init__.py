@@ -9,6 +9,7 @@ from llm_passthrough import bifrost
 from llm_passthrough.config.faults import lines
 from llm_passthrough.config.models import (
     AzureKey,
+    ClientEntry,
     Config,
     KeyEntry,
     Log,
@@ -16,6 +17,7 @@ from llm_passthrough.config.models import (
     ProviderEntry,
     Providers,
     RouteEntry,
+    Timeouts,
     VertexKey,
 )
 from llm_passthrough.config.reading import document_of, source_of
@@ -24,12 +26,14 @@ from llm_passthrough.settings import is_reference, others_can_read, usual_provid
 
 __all__ = [
     "AzureKey",
+    "ClientEntry",
     "Config",
     "KeyEntry",
     "Log",
     "Network",
     "ProviderEntry",
     "RouteEntry",
+    "Timeouts",
     "VertexKey",
     "load",
     "parse",

@@ -57,6 +57,13 @@ type HostName = Annotated[
         "must be a host name without scheme and port, such as gateway.local",
     ),
 ]
+type ClientName = Annotated[
+    str,
+    _fits(
+        r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}",
+        "must begin with a letter or digit; then letters, digits, '.', '_', '@', '-', 64 at most",
+    ),
+]
 type WebOrigin = Annotated[
     str,
     _fits(
@@ -191,6 +198,25 @@ class Listen(Section):
     allowed_origins: tuple[WebOrigin, ...] = ()
 
 
+class Forward(Section):
+    """What clients reach that know this gateway as their proxy (HTTP_PROXY, HTTPS_PROXY).
+
+    `other` is for hosts that no route stands for; by default they are tunnelled, and blocked
+    where clients have to name themselves.
+    """
+
+    other: Literal["block", "tunnel", "inspect"] | None = None
+    plain_http: Literal["refuse", "upgrade"] = "refuse"
+    allow_private: tuple[HostName, ...] = ()
+
+
+class ClientEntry(Section):
+    """Somebody who may call: known by any of his tokens (references, or sha256:HEX)."""
+
+    name: ClientName
+    tokens: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class Log(Section):
     """What is recorded, and where."""
 
@@ -245,6 +271,8 @@ class Config(Section):
     """The whole file."""
 
     listen: Listen = Listen()
+    clients: tuple[ClientEntry, ...] = ()
+    forward: Forward = Forward()
     providers: Providers = Providers()
     prefixes: Aliases = Aliases()
     routes: tuple[RouteEntry, ...] = ()

@@ -68,6 +68,7 @@ class Ask:
     `path` is the raw path after the prefix (b"" or b"/..."), `query` the raw query without its
     question mark (None when there was none); the client's credentials are already off both.
     `hint` is the Vertex resource path that the body named as its model, if that was looked at.
+    `exact`: the client addressed the provider's own host, so that its path is whole as it is.
     """
 
     method: str
@@ -75,6 +76,7 @@ class Ask:
     query: bytes | None
     headers: frozenset[bytes] = frozenset()
     hint: str | None = None
+    exact: bool = False
 
     def target(self, base: Base, path: bytes) -> "Target":
         """The target at `base` with another path and the same query."""
@@ -104,7 +106,8 @@ class Provider:
 
     `locate` makes the target of an Ask (raises Refusal), `sign` says how a key is sent with it,
     `rewrite` replaces in a body what names the caller's account, byte for byte else. `probe` is
-    the path (and query) of the provider's list of models.
+    the path (and query) of the provider's list of models. `has_host` says of a host's name whether
+    it is one of the provider's, where these are too many to name.
     """
 
     name: str
@@ -114,6 +117,7 @@ class Provider:
     sign: Callable[[Ask, Key], Credential]
     probe: bytes = b"/models"
     rewrite: Callable[[Ask, Key, Target, bytes], bytes] | None = None
+    has_host: Callable[[str], bool] | None = None
 
 
 def bearer(ask: Ask, key: Key) -> Credential:

@@ -64,7 +64,7 @@ def is_google_token(authorization: str) -> bool:
 
 def locate_gemini(ask: Ask, key: Key, base: Base) -> Target:
     """The client's path; `v1beta` is put in where there is no version."""
-    return ask.target(base, _with_version(ask.path, b"/v1beta"))
+    return ask.target(base, ask.path if ask.exact else _with_version(ask.path, b"/v1beta"))
 
 
 def sign_gemini(ask: Ask, key: Key) -> Credential:
@@ -111,6 +111,14 @@ def host(region: str) -> str:
     if region in ("us", "eu"):
         return f"aiplatform.{region}.rep.googleapis.com"
     return f"{region}-aiplatform.googleapis.com"
+
+
+def is_vertex_host(name: str) -> bool:
+    """Whether a host is Vertex's in some region; see `host`."""
+    region = name.removesuffix("-aiplatform.googleapis.com")
+    if region == name:
+        region = name.removeprefix("aiplatform.").removesuffix(".rep.googleapis.com")
+    return is_region(region) and host(region) == name
 
 
 def _split(path: bytes) -> tuple[bytes, bytes, bytes]:
@@ -195,4 +203,5 @@ VERTEX = Provider(
     sign_vertex,
     b"/v1beta1/publishers/google/models",
     rewrite_vertex,
+    is_vertex_host,
 )
