@@ -105,6 +105,15 @@ def test_only_keys_that_allow_the_model_share_the_requests() -> None:
     assert set(picked(keys, None)) == {"a", "b", "c"}
 
 
+def test_a_model_that_nobody_could_read_gets_keys_for_all_models_alone() -> None:
+    keys = ring(key("a", 9.0, ("o*",)), key("b"), key("c", blacklisted=("o3",)))
+    chance = random.Random(1)
+    assert {keys.pick(None, None, chance, unread=True).name for _ in range(20)} == {"b"}
+    with pytest.raises(Refusal, match=r"limits\.request_buffer") as caught:
+        keys.pick(None, "a", chance, unread=True)
+    assert caught.value.code == "no_key"
+
+
 def test_a_request_may_pin_a_key_by_its_name() -> None:
     assert set(picked(ring(key("a", 99.0), key("b", 0.0)), pinned="b")) == {"b"}
 

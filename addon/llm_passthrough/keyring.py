@@ -35,6 +35,11 @@ class Key:
     account_headers: tuple[tuple[bytes, bytes], ...] = ()
     token: TokenSource | None = None
 
+    @property
+    def for_all_models(self) -> bool:
+        """Whether this key may serve every model, so that none has to be known."""
+        return self.models == ("*",) and not self.blacklisted
+
     def allows(self, model: str | None) -> bool:
         """Whether this key may serve `model`; a request without a model may use any key.
 
@@ -74,7 +79,7 @@ class KeyRing:
     @property
     def asks_model(self) -> bool:
         """Whether the choice depends on the model, so that the body has to be read for it."""
-        return any(key.models != ("*",) or key.blacklisted for key in self.keys)
+        return any(not key.for_all_models for key in self.keys)
 
     def pick(
         self,
@@ -83,8 +88,11 @@ class KeyRing:
         chance: random.Random,
         now: float = 0.0,
         session: str | None = None,
+        unread: bool = False,
     ) -> Key:
         """A key that allows `model` and does not rest; `pinned` names one. Raises Refusal (no_key).
+
+        `unread`: there is a model, which nobody knows; keys that depend on it may not be used.
 
         The calls of one `session` stay on one key as long as it is ready, so that the provider's
         prompt cache is of use. When all keys rest, the one that is ready first is tried: the
@@ -92,9 +100,13 @@ class KeyRing:
         """
         if not self.keys:
             raise Refusal("no_key", f"no key for {self.provider}: {self.mend}")
-        fit = [key for key in self.keys if key.allows(model) and pinned in (None, key.name)]
+        fit = [
+            key
+            for key in self.keys
+            if pinned in (None, key.name) and (key.for_all_models if unread else key.allows(model))
+        ]
         if not fit:
-            raise Refusal("no_key", self._why_none(model, pinned))
+            raise Refusal("no_key", self._why_none(pinned, unread))
         ready = [key for key in fit if not self.rests(key, now)]
         if not ready:
             return min(fit, key=lambda key: self.states[key.name].until)
@@ -179,10 +191,15 @@ class KeyRing:
         if now + pause.seconds >= state.until:
             state.until, state.why = now + pause.seconds, pause.why
 
-    def _why_none(self, model: str | None, pinned: str | None) -> str:
+    def _why_none(self, pinned: str | None, unread: bool) -> str:
         names = ", ".join(key.name for key in self.keys)
         if pinned is not None and pinned not in {key.name for key in self.keys}:
             return f"{self.provider} has no key of the name in x-passthrough-key; keys: {names}"
+        if unread:
+            return (
+                f"the body is too long to look for its model, and {self.provider} has no key for "
+                "all models; raise limits.request_buffer, or give a key without `models`"
+            )
         return f"no key of {self.provider} allows this model; see `models` of its keys ({names})"
 
 

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from llm_passthrough.bodies import model_of, top_level
 from llm_passthrough.clients import session
+from llm_passthrough.dialects import operation
 from llm_passthrough.keyring import Key
 from llm_passthrough.providers import Ask, Credential, Target
 from llm_passthrough.providers.google import names_vertex
@@ -18,6 +19,7 @@ from llm_passthrough.wire import ACCOUNT, Fields, Stripped
 _LOOK = 64 << 10
 # Where a client may have put his own credential, in the order in which it is looked for.
 _OWN = (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"query", b"subprotocol")
+_MODELLESS = frozenset({"files", "uploads", "vector_stores"})
 _NO_KEY = Key("client", "client", SecretStr(""))
 
 
@@ -80,7 +82,8 @@ def decide(question: Question, chance: random.Random, now: float = 0.0) -> Verdi
     key = None
     if not (upstream.forward or upstream.keyless):
         held = session(stripped.fields)
-        key = upstream.ring.pick(model, question.pinned, chance, now, held)
+        unread = model is None and body is None and _has_model(path)
+        key = upstream.ring.pick(model, question.pinned, chance, now, held, unread)
     fields = (*stripped.fields, *upstream.extra_headers)
     names = frozenset(name.lower() for name, _ in fields)
     ask = Ask(question.method, path, question.query, names, hint, exact=route.rule == "host")
@@ -109,6 +112,11 @@ def _model(upstream: Upstream, question: Question) -> str | None:
     kind = next((v for n, v in question.stripped.fields if n.lower() == b"content-type"), b"")
     name = upstream.provider.name
     return model_of(question.path, kind.decode("latin-1"), question.body or b"", name)
+
+
+def _has_model(path: bytes) -> bool:
+    """Whether a request with a body names a model in it; files that are kept have none."""
+    return operation(path.decode("latin-1")) not in _MODELLESS
 
 
 def _own(stripped: Stripped) -> tuple[Credential | None, SecretStr | None]:
