@@ -66,6 +66,11 @@ RESOURCE = b"/projects/ours/locations/europe-west4/"
             "vertex",
             id="live",
         ),
+        pytest.param(
+            b"//ws/google.cloud.aiplatform.v1.LlmBidiService/BidiGenerateContent",
+            "vertex",
+            id="a WebSocket of Vertex behind two slashes",
+        ),
         pytest.param(b"/v1beta/files", "gemini", id="files"),
         pytest.param(b"/v1beta/files/abc:download", "gemini", id="a file"),
         pytest.param(b"/upload/v1beta/files", "gemini", id="upload"),

@@ -184,8 +184,8 @@ TABLE: list[Row] = [
     _socket(AZURE, "/openai/realtime", _realtime, _has_api_version),
     _socket(AZURE, "/openai/v1/realtime", _realtime),
     _socket(AZURE, "/openai/v1/responses", _responses),
-    _socket(GEMINI, r"/ws/google\.ai\.generativelanguage\..+", _live),
-    _socket(VERTEX, r"/ws/google\.cloud\.aiplatform\..+", _live),
+    _socket(GEMINI, r"//?ws/google\.ai\.generativelanguage\..+", _live),
+    _socket(VERTEX, r"//?ws/google\.cloud\.aiplatform\..+", _live),
     *_mount(ANTHROPIC, "/v1", _MESSAGES),
     *_mount(ANTHROPIC, "/v1", _ANTHROPIC_SHARED, _is_anthropic),
     *_mount(GEMINI, "/(?P<v>v1)", _GEMINI_SHARED, _is_google),
@@ -207,7 +207,7 @@ _GUESSES: list[tuple[str, Family]] = [
     (r"/anthropic(/|$)", FOUNDRY),
     (r"/v1/messages", ANTHROPIC),
     (r"/v1\w*/(projects|publishers|reasoningEngines)(/|$)|/v1beta1/|/ws/google\.cloud", VERTEX),
-    (r"/(upload/)?v1(beta|alpha)(/|$)|/upload/|/ws/google\.ai|/v1/.*:\w+$", GEMINI),
+    (r"/(upload/)?v1(beta|alpha)(/|$)|/upload/|//?ws/google\.ai|/v1/.*:\w+$", GEMINI),
 ]
 
 

@@ -21,6 +21,8 @@ _VERTEX_ROOTS = re.compile(rb"/(projects|publishers|reasoningEngines)(/|$)")
 _GEMINI_ROOTS = re.compile(
     rb"/(files|fileSearchStores|corpora|tunedModels|interactions|auth_tokens)([/:]|$)"
 )
+# google-genai puts two slashes before it where its base URL ends in one.
+_SOCKET = re.compile(rb"//?ws/google\.(?:(?P<cloud>cloud\.aiplatform)|ai\.generativelanguage)\.")
 _REGION = re.compile(r"[a-z]+(-[a-z]+[0-9]+)?")
 _PROJECT = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:_-]*")
 _GLOBAL = Origin("https", "aiplatform.googleapis.com", 443)
@@ -29,10 +31,8 @@ _MODEL_NAME = re.compile(r"(projects/[^/]+/locations/[^/]+/.+|publishers/.+)")
 
 def by_path(path: bytes) -> tuple[str, str] | None:
     """The provider and the rule, when the path alone says it (Vertex before Gemini)."""
-    if path.startswith(b"/ws/google.cloud.aiplatform."):
-        return "vertex", "path"
-    if path.startswith(b"/ws/google.ai.generativelanguage."):
-        return "gemini", "path"
+    if match := _SOCKET.match(path):
+        return "vertex" if match["cloud"] else "gemini", "path"
     version, rest = _split(path)[1:]
     if _RESOURCE.search(path) or _VERTEX_ROOTS.match(rest) or version == b"/v1beta1":
         return "vertex", "path"
@@ -76,7 +76,7 @@ def locate_vertex(ask: Ask, key: Key, base: Base) -> Target:
     """Vertex's host by region, the key's project, the client's region where it names one."""
     asked = _asked_region(ask)
     path = ask.path
-    if not path.startswith(b"/ws/"):
+    if not _SOCKET.match(path):
         path = _project(ask, _vertex_shaped(_with_version(path, b"/v1beta1")), key, asked)
     if base.origin != _GLOBAL:
         return ask.target(base, path)
@@ -131,7 +131,7 @@ def _split(path: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _with_version(path: bytes, version: bytes) -> bytes:
-    if path.startswith(b"/ws/"):
+    if _SOCKET.match(path):
         return path
     media, own, rest = _split(path)
     return media + (own or version) + rest
