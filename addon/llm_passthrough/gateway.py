@@ -192,6 +192,8 @@ class Gateway:
             outcome, fault = failures.of_websocket(
                 talk.close_code, talk.close_reason, bool(talk.closed_by_client)
             )
+            if outcome == "client_abort" and exchange.complete():
+                outcome, fault = "ok", None  # it left between two responses; Codex does
             self._finish(flow, exchange, outcome, fault)
 
     # -- how it is done -----------------------------------------------------------------------

@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import re
+import secrets
 import ssl
 import struct
 import subprocess
@@ -455,7 +456,7 @@ def test_the_heads_of_a_handshake_keep_their_order_and_lose_the_key(
 def test_a_socket_that_drops_without_a_close_is_no_good_exchange(
     upstream: Upstream, raw_gateway: Gateway, from_client: bool
 ) -> None:
-    told = len(raw_gateway.records())
+    mark = secrets.token_hex(8)
 
     def talk(wire: Wire) -> None:
         accept(wire)
@@ -467,7 +468,7 @@ def test_a_socket_that_drops_without_a_close_is_no_good_exchange(
 
     upstream.talk = talk
     with Wire.to(raw_gateway.port) as wire:
-        wire.send(upgrade(REALTIME))
+        wire.send(upgrade(f"{REALTIME}&mark={mark}"))
         wire.until(b"\r\n\r\n")
         assert read_frame(wire)[2] == b"hello"
         if from_client:
@@ -476,8 +477,41 @@ def test_a_socket_that_drops_without_a_close_is_no_good_exchange(
             with contextlib.suppress(EOFError, ConnectionError):
                 # 1006 is for who finds no close frame; it must never stand in one (RFC 6455 7.4.1)
                 assert read_frame(wire)[2][:2] != struct.pack("!H", 1006)
-    outcome = newest(raw_gateway, told)["outcome"]
+    outcome = raw_gateway.record_of(mark)["outcome"]
     assert outcome == ("client_abort" if from_client else "upstream_abort")
+
+
+CREATED = {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}}
+DONE = {"type": "response.completed", "response": {"id": "resp_1", "status": "completed"}}
+
+
+@pytest.mark.parametrize(
+    ("events", "outcome"),
+    [
+        pytest.param([CREATED, DONE], "ok", id="after a response"),
+        pytest.param([CREATED], "client_abort", id="inside the first one"),
+        pytest.param([CREATED, DONE, CREATED], "client_abort", id="inside the second one"),
+    ],
+)
+def test_who_leaves_without_a_close_between_two_responses_has_not_broken_off(
+    upstream: Upstream, raw_gateway: Gateway, events: list[dict[str, Any]], outcome: str
+) -> None:
+    mark = secrets.token_hex(8)
+
+    def talk(wire: Wire) -> None:
+        accept(wire)
+        for event in events:
+            wire.send(frame(1, json.dumps(event).encode()))
+        wire.rest()
+
+    upstream.talk = talk
+    with Wire.to(raw_gateway.port) as wire:
+        wire.send(upgrade(f"/openai_passthrough/v1/responses?mark={mark}"))
+        wire.until(b"\r\n\r\n")
+        for _ in events:
+            read_frame(wire)
+        wire.reset()
+    assert raw_gateway.record_of(mark)["outcome"] == outcome
 
 
 def test_a_compressed_conversation_goes_through(provider: Provider, gateway: Gateway) -> None:

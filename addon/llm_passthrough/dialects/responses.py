@@ -59,6 +59,8 @@ def see_socket(draft: Draft, value: Object) -> None:
     """One message of a websocket that carries many responses, one after the other."""
     if value.get("type") == "session.created" or value.get("type") == "session.updated":
         draft.head(child(value, "session").get("model"))
+    if value.get("type") == "response.created":
+        draft.ended = False  # so far: the one before it ended
     see_response(draft, value)
     if value.get("type") in _ENDS:
         draft.turn()
