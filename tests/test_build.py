@@ -260,9 +260,16 @@ def test_a_fault_names_its_place_and_its_mend(document: dict[str, Any], line: st
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "gateway.local", ""])
-def test_the_gateway_listens_on_loopback_only(host: str) -> None:
+def test_without_clients_the_gateway_listens_on_loopback_only(host: str) -> None:
     (line,) = faults(listen={"host": host})
-    assert line.startswith("file: listen.host: only loopback (127.0.0.1, ::1)")
+    assert line.startswith("file: listen.host: only loopback (127.0.0.1, ::1) without clients")
+
+
+def test_with_clients_it_may_listen_for_other_machines() -> None:
+    clients = [{"name": "alice", "tokens": ["token-of-alice-0123456789"]}]
+    made = parts(listen={"host": "0.0.0.0"}, clients=clients)
+    assert made.clients.required
+    assert made.forward.other == "block"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])

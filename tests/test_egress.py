@@ -62,6 +62,12 @@ def test_only_this_machine_is_served(address: str, served: bool) -> None:
     assert (who.error is None) is served
 
 
+def test_where_everybody_names_itself_other_machines_may_connect() -> None:
+    who = client("192.168.1.7")
+    Egress(Clock(), Tunnels(), lambda: True).client_connected(who)
+    assert who.error is None
+
+
 def test_a_client_without_an_address_is_not_served() -> None:
     who = client()
     who.peername = ()  # type: ignore[assignment]

@@ -104,3 +104,12 @@ def test_health_is_about_records_and_says_which_providers_are_ready(
 @pytest.mark.parametrize("path", [b"/", b"/health", b"/openai_passthrough"])
 def test_no_page_shows_a_secret(path: bytes) -> None:
     assert "SECRET" not in json.dumps(page(READY, path, Tally()))
+
+
+def test_who_is_not_on_this_machine_is_told_nothing_about_keys() -> None:
+    local, remote = (
+        page_of(READY, "GET", b"/health?keys", State(Tally(), 0.0, here)) or (0, {})
+        for here in (True, False)
+    )
+    assert "keys" in local[1]
+    assert "keys" not in remote[1]

@@ -137,7 +137,7 @@ def by_host(
 
 def _identify(exchange: Exchange, parts: Parts, tunnel: Tunnel | None, proxy: bool) -> None:
     """Who asks: inside a tunnel, who opened it."""
-    if tunnel is not None and not (tunnel.kind == "own" and parts.clients.by_digest):
+    if tunnel is not None and not (tunnel.kind == "own" and parts.clients.required):
         exchange.client = tunnel.client
         return
     stripped = exchange.stripped

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from llm_passthrough import banner, config, layer, options
 from llm_passthrough.build import Parts, build, writer_of
-from llm_passthrough.clients import is_loopback
+from llm_passthrough.clients import is_local, is_loopback
 from llm_passthrough.demo import DemoProvider
 from llm_passthrough.errors import ConfigError
 from llm_passthrough.gateway import Gateway
@@ -212,7 +212,9 @@ class Life:
             await server.servers.update([])
             if not await server.setup_servers():
                 raise SystemExit(1)
-        if any(not is_loopback(addr[0]) for addr in server.listen_addrs()):
+        beyond = any(not is_loopback(addr[0]) for addr in server.listen_addrs())
+        assert self._gateway is not None
+        if beyond and not self._gateway.parts.clients.required:
             print("llm-passthrough: listening beyond loopback is refused", file=sys.stderr)
             raise SystemExit(_EXIT_CONFIG)
 
@@ -283,4 +285,5 @@ def _addresses() -> list[tuple[str, int]]:
 
 def _is_wanted(addr: Any, wanted: tuple[str, int]) -> bool:
     host, port = addr[:2]
-    return is_loopback(host) and port == wanted[1] if wanted[1] else is_loopback(host)
+    there = is_loopback(host) if is_local(wanted[0]) else host == wanted[0]
+    return there and wanted[1] in (0, port)

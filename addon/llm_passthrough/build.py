@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from llm_passthrough.clients import Clients, Door, is_local, is_loopback
+from llm_passthrough.clients import Clients, Door, is_local
 from llm_passthrough.config import Config, Network, ProviderEntry, RouteEntry
 from llm_passthrough.errors import ConfigError, Findings
 from llm_passthrough.forward import Forward, named
@@ -107,12 +107,11 @@ class Builder:
         )
 
     def _check_listen(self) -> None:
-        host = self._config.listen.host
-        if host != "localhost" and not is_loopback(host):
+        if not self._config.clients and not is_local(self._config.listen.host):
             self._findings.fault(
                 "listen.host",
-                "only loopback (127.0.0.1, ::1) while no client tokens can be configured: "
-                "whoever reaches the port would use your keys",
+                "only loopback (127.0.0.1, ::1) without clients: "
+                "whoever reaches the port would use your keys; configure clients with tokens",
             )
 
     def _forward(self) -> Forward:

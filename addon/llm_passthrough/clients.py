@@ -125,12 +125,17 @@ class Clients:
 
     by_digest: Mapping[bytes, str]
 
+    @property
+    def required(self) -> bool:
+        """Whether everybody has to name itself."""
+        return bool(self.by_digest)
+
     def identify(self, credentials: Iterable[str], proxy: bool = False) -> str:
         """The name of a client by what it sent as its credentials.
 
         Raises Refusal: unknown_client, or proxy_unknown_client for one that sees a proxy in us.
         """
-        if not self.by_digest:
+        if not self.required:
             return "default"
         for credential in credentials:
             for token in _tokens(credential):

@@ -21,6 +21,7 @@ from mitmproxy import http
 
 from llm_passthrough import admit, deadlines, failures, framing, keep, replies, status
 from llm_passthrough.build import Parts
+from llm_passthrough.clients import is_loopback
 from llm_passthrough.egress import Egress
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange, new_id
@@ -53,7 +54,7 @@ class Gateway:
         self.writer = writer
         self.live: WeakKeyDictionary[http.HTTPFlow, Exchange] = WeakKeyDictionary()
         self.tunnels = Tunnels()
-        self.egress = Egress(clock, self.tunnels)
+        self.egress = Egress(clock, self.tunnels, lambda: self.parts.clients.required)
         self._clock = clock
         self._chance = chance or random.SystemRandom()
 
@@ -226,13 +227,12 @@ class Gateway:
 
     def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         tunnel = self.tunnels.of(flow.client_conn)
-        page = admit.judged(flow, exchange, self.parts, self._state(), tunnel)
+        local = is_loopback(flow.client_conn.peername[0])
+        state = status.State(self.writer.tally, self._clock(), local)
+        page = admit.judged(flow, exchange, self.parts, state, tunnel)
         if page is not None:
             flow.response = replies.page(*page, flow.request.method)
             self.live.pop(flow, None)
-
-    def _state(self) -> status.State:
-        return status.State(self.writer.tally, self._clock())
 
     def _upstream_failed(self, flow: http.HTTPFlow, exchange: Exchange, message: str) -> None:
         refusal = failures.of_upstream(

@@ -12,10 +12,14 @@ type Page = tuple[int, dict[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What changes: the tally of records, and now (monotonic seconds) for keys that rest."""
+    """What changes: the tally of records, and now (monotonic seconds) for keys that rest.
+
+    `local`: somebody on this machine asks; keys are nobody else's business.
+    """
 
     tally: Tally
     now: float
+    local: bool = True
 
 
 def page(routes: Routes, method: str, target: bytes, state: State) -> Page | None:
@@ -27,7 +31,7 @@ def page(routes: Routes, method: str, target: bytes, state: State) -> Page | Non
         listed = {route.prefix: {"providers": _states(route.upstreams)} for route in routes.table}
         return 200, {"name": "llm-passthrough", "version": __version__, "routes": listed}
     if path == b"/health":
-        return _health(routes, state, with_keys=query.split(b"=")[0] == b"keys")
+        return _health(routes, state, state.local and query.split(b"=")[0] == b"keys")
     text = path.decode("latin-1").removesuffix("/")
     route = next((route for route in routes.table if route.prefix == text), None)
     if route is None:

@@ -86,6 +86,15 @@ def config(**more: Any) -> dict[str, Any]:
     return {"providers": providers, "routes": [groq]} | more
 
 
+def own_address() -> str | None:
+    """An address of this machine's that is not loopback, if it has one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        found = str(probe.getsockname()[0])
+        return None if found.startswith("127.") else found
+    return None
+
+
 class Desk:
     """A gateway as a proxy, the providers behind TLS, and somebody who should not be reached."""
 
@@ -155,7 +164,9 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """With clients that have to name themselves, other hosts opened, plain HTTP upgraded."""
     forward = {"other": "inspect", "plain_http": "upgrade", "allow_private": [OTHER]}
     clients = [{"name": "alice", "tokens": [TOKEN]}]
-    desk = Desk(tmp_path_factory.mktemp("forward") / "b", forward=forward, clients=clients)
+    listen = {"host": "0.0.0.0", "allowed_hosts": [own_address() or "x.test"]}
+    more = {"forward": forward, "clients": clients, "listen": listen}
+    desk = Desk(tmp_path_factory.mktemp("forward") / "b", **more)
     yield desk
     desk.stop()
 
@@ -579,6 +590,21 @@ def test_a_proxy_client_that_is_not_known_gets_407(strict: Desk, headers: tuple[
         assert b'proxy-authenticate: Basic realm="llm-passthrough"' in one
     assert not strict.oracles.new()
     strict.oracles.check(head + answer, 2)
+
+
+def test_another_machine_may_come_in_with_a_token(strict: Desk) -> None:
+    address = own_address()
+    if address is None:
+        pytest.skip("this machine has no address but loopback")
+    url = f"http://{address}:{strict.gateway.port}"
+    strict.oracles.mark()
+    models = "/openai_passthrough/v1/models"
+    assert httpx.get(url + models).status_code == 401
+    assert httpx.get(url + models, headers={"Authorization": TOKEN}).status_code == 200
+    assert strict.oracles.new_records(2)[1]["client"] == "alice"
+    assert "keys" in httpx.get(f"{strict.gateway.url}/health?keys").json()
+    assert "keys" not in httpx.get(f"{url}/health?keys").json()
+    strict.oracles.check()
 
 
 def test_a_prefix_client_that_is_not_known_gets_401(strict: Desk) -> None:
