@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_passthrough.conversation import Part, Turn, turns
-from llm_passthrough.conversation.assembly import assembled, events
+from llm_passthrough.conversation.assembly import assembled
+from llm_passthrough.conversation.events import events
 
 PNG = base64.b64encode(b"\x89PNG" + bytes(2996)).decode()
 

@@ -23,10 +23,10 @@ LONGEST = 300
 
 # A module or a shelf imports from the rows above its own only (a shelf from itself too).
 LEVELS = (
-    "errors settings thin tee redact bodies splice retention rest bifrost conversation demo",
+    "errors settings thin tee redact bodies splice retention rest bifrost shown demo foreground",
     "usage sse config clients tokens forward",
     "record keyring dialects options",
-    "providers failures prices listen columns",
+    "providers failures prices listen columns conversation",
     "recorder routes links keys wire ledger",
     "sinks seal http1 hosts identities",
     "layer verdict build status views transport framing",

@@ -17,7 +17,9 @@ _ENV = re.compile(r"env\.([A-Za-z_][A-Za-z0-9_]*)|\$\{([A-Za-z_][A-Za-z0-9_]*)\}
 _ALMOST = ("env.", "env:", "$")
 # RFC 9110 5.5 allows more in a header value; no provider's key uses it, an attacker would.
 _KEY = re.compile(r"[!-~]+")
-_PLACEHOLDERS = frozenset({"changeme", "change-me", "your-api-key", "your_api_key", "xxx", "todo"})
+_PLACEHOLDERS = frozenset(
+    "changeme change-me your-api-key your_api_key xxx todo llm-passthrough-placeholder".split()
+)
 
 
 class SettingError(ValueError):

@@ -3,10 +3,13 @@
 import typer
 
 from llm_passthrough import __version__
+from llm_passthrough.cli.ca import app as ca
 from llm_passthrough.cli.check import check
+from llm_passthrough.cli.env import env
 from llm_passthrough.cli.explain import explain
 from llm_passthrough.cli.logs import app as logs
 from llm_passthrough.cli.run import serve, web
+from llm_passthrough.cli.run_command import run
 from llm_passthrough.cli.schema import schema
 
 app = typer.Typer(
@@ -17,10 +20,14 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(web)
+# What stands behind the command is the command's, options included.
+app.command(context_settings={"allow_interspersed_args": False})(run)
+app.command()(env)
 app.command()(check)
 app.command()(explain)
 app.command()(schema)
 app.add_typer(logs, name="logs")
+app.add_typer(ca, name="ca")
 
 
 @app.callback(invoke_without_command=True)

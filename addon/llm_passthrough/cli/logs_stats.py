@@ -1,11 +1,9 @@
 """`llm-passthrough logs stats`: calls, errors, tokens, cost and times, by group."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -24,14 +22,13 @@ from llm_passthrough.cli.logs_source import (
 )
 from llm_passthrough.cli.logs_view import dumped, duration, local_time, money, safe, tokens
 from llm_passthrough.columns import Row
+from llm_passthrough.ledger.sums import TOKENS, Group, Times, whole
+
+__all__ = ["By", "Group", "Times", "bar", "grouped", "stats"]
 
 _BAR = 16
-# Quantiles are right to 1 %: values fall into buckets that grow by this factor, so that a million
-# calls need no more memory than a thousand.
-_GROWTH = math.log(1.02)
 _MOST_GROUPS = 10_000
 _REST = "(others)"
-_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens")
 
 
 class By(StrEnum):
@@ -42,75 +39,6 @@ class By(StrEnum):
     client = "client"
     day = "day"
     key = "key"
-
-
-@dataclass(slots=True)
-class Times:
-    """Durations in ms, as counts of buckets."""
-
-    buckets: Counter[int] = field(default_factory=Counter)
-
-    def add(self, ms: float | None) -> None:
-        """Count one; None is unknown and not counted."""
-        if ms is not None:
-            self.buckets[round(math.log(max(ms, 0.001)) / _GROWTH)] += 1
-
-    def quantile(self, share: float) -> float | None:
-        """The duration that this share of them does not exceed."""
-        rank = math.ceil(share * self.buckets.total())
-        for bucket in sorted(self.buckets):
-            rank -= self.buckets[bucket]
-            if rank <= 0:
-                return float(f"{math.exp(bucket * _GROWTH):.4g}")
-        return None
-
-
-@dataclass(slots=True)
-class Group:
-    """The sums of a group. `counted` and `priced` say for how many calls there was anything."""
-
-    calls: int = 0
-    errors: int = 0
-    counted: int = 0
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    priced: int = 0
-    cost: dict[str, float] = field(default_factory=dict)
-    total: Times = field(default_factory=Times)
-    first_token: Times = field(default_factory=Times)
-
-    def add(self, row: Row) -> None:
-        """Count a call."""
-        self.calls += 1
-        self.errors += row.outcome != "ok"
-        self.counted += row.input_tokens is not None or row.output_tokens is not None
-        for name in _TOKENS:
-            setattr(self, name, _plus(getattr(self, name), getattr(row, name)))
-        if row.cost is not None:
-            self.priced += 1
-            self.pay(row.currency or "USD", row.cost)
-        self.total.add(row.total_ms)
-        self.first_token.add(row.first_token_ms)
-
-    def pay(self, currency: str, amount: float) -> None:
-        """Add an amount; currencies are never mixed."""
-        self.cost[currency] = self.cost.get(currency, 0.0) + amount
-
-    def numbers(self) -> dict[str, Any]:
-        """The sums as JSON has them; null where nothing is known."""
-        return {
-            "calls": self.calls,
-            "errors": self.errors,
-            "counted_calls": self.counted,
-            **{name: getattr(self, name) for name in _TOKENS},
-            "priced_calls": self.priced,
-            "cost": {name: round(amount, 9) for name, amount in self.cost.items()} or None,
-            "total_ms_p50": self.total.quantile(0.5),
-            "total_ms_p95": self.total.quantile(0.95),
-            "first_token_ms_p50": self.first_token.quantile(0.5),
-            "first_token_ms_p95": self.first_token.quantile(0.95),
-        }
 
 
 def stats(
@@ -176,7 +104,7 @@ def _table(groups: dict[str, Group], names: list[str], by_: By) -> Table:
     for name in names:
         table.add_row(safe(name, 48), *_cells(groups[name], most))
     if len(names) > 1:
-        table.add_row("all", *_cells(_all(groups.values()), 0), style="bold")
+        table.add_row("all", *_cells(whole(groups.values()), 0), style="bold")
     return table
 
 
@@ -186,7 +114,7 @@ def _cells(group: Group, most: int) -> list[str | Text]:
         str(group.calls),
         bar(group, most),
         Text(str(group.errors), "red" if group.errors else "dim"),
-        *(tokens(numbers[name]) for name in _TOKENS),
+        *(tokens(numbers[name]) for name in TOKENS),
         _cost(group),
         *(duration(numbers[f"{name}_ms_p{part}"]) for name in _TIMES for part in (50, 95)),
     ]
@@ -209,20 +137,3 @@ def bar(group: Group, most: int) -> Text:
     width = max(round(_BAR * group.calls / most), 1)
     bad = min(math.ceil(width * group.errors / group.calls), width)
     return Text("█" * (width - bad), "green").append("█" * bad, "red")
-
-
-def _all(groups: Iterable[Group]) -> Group:
-    whole = Group()
-    for group in groups:
-        for name in ("calls", "errors", "counted", "priced", *_TOKENS):
-            setattr(whole, name, _plus(getattr(whole, name), getattr(group, name)))
-        for currency, amount in group.cost.items():
-            whole.pay(currency, amount)
-        whole.total.buckets.update(group.total.buckets)
-        whole.first_token.buckets.update(group.first_token.buckets)
-    return whole
-
-
-def _plus(sum_: int | None, count: int | None) -> int | None:
-    """A sum that stays unknown as long as nothing is known."""
-    return sum_ if count is None else count if sum_ is None else sum_ + count

@@ -23,11 +23,25 @@ _BOOKKEEPING = frozenset({"id", "type", "status", "call_id", "name", "cache_cont
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a turn; `name` is that of a tool, or the id of its call."""
+    """A piece of a turn; `name` is that of a tool, or the id of its call.
+
+    `call` is the id that a call and its result share; `image` is a small picture as a data: URL.
+    """
 
     kind: Kind
     text: str
     name: str = ""
+    call: str = ""
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one side said: `role` is the format's own word; `answer` marks what the model said."""
+
+    role: str
+    parts: tuple[Part, ...]
+    answer: bool = False
 
 
 type Reader = Callable[[Json, int], Iterator[Part]]
@@ -107,7 +121,7 @@ def _message(part: Json, depth: int) -> Iterator[Part]:
 
 def _tool_call(part: Json, depth: int) -> Iterator[Part]:
     given = next((part[name] for name in ("arguments", "input", "args") if name in part), "")
-    yield Part("tool_call", compact(given), _name(part))
+    yield Part("tool_call", compact(given), _name(part), _id(part, "call_id", "id"))
 
 
 def _call_of_its_own(part: Json, depth: int) -> Iterator[Part]:
@@ -118,7 +132,8 @@ def _call_of_its_own(part: Json, depth: int) -> Iterator[Part]:
         if name not in _BOOKKEEPING and value is not None
     }
     name = str(part.get("name") or part.get("type"))
-    yield Part("tool_call", compact(said) if said else "", name)
+    text = compact(said) if said else ""
+    yield Part("tool_call", text, name, _id(part, "call_id", "id"))
 
 
 _RESULTS = ("output", "content", "result", "tools", "approve")
@@ -127,7 +142,8 @@ _RESULTS = ("output", "content", "result", "tools", "approve")
 def _tool_result(part: Json, depth: int) -> Iterator[Part]:
     content = next((part[name] for name in _RESULTS if name in part), None)
     called = next((part[name] for name in ("name", "tool_use_id", "call_id") if part.get(name)), "")
-    yield Part("tool_result", flat(content, depth + 1), compact(called))
+    shared = _id(part, "tool_use_id", "call_id")
+    yield Part("tool_result", flat(content, depth + 1), compact(called), shared)
 
 
 def _listed_tools(part: Json, depth: int) -> Iterator[Part]:
@@ -150,7 +166,7 @@ def _function_call(part: Json, depth: int) -> Iterator[Part]:
 
 def _function_response(part: Json, depth: int) -> Iterator[Part]:
     given = as_dict(part.get("functionResponse", part.get("function_response")))
-    yield Part("tool_result", compact(given.get("response")), _name(given))
+    yield Part("tool_result", compact(given.get("response")), _name(given), _id(given, "id"))
 
 
 def _code(part: Json, depth: int) -> Iterator[Part]:
@@ -163,14 +179,45 @@ def _code_result(part: Json, depth: int) -> Iterator[Part]:
     yield Part("tool_result", compact(result.get("output", "")), str(result.get("outcome", "")))
 
 
+def _tool_use(part: Json, depth: int) -> Iterator[Part]:
+    given = as_dict(part.get("toolUse"))
+    yield from _tool_call(given | {"id": given.get("toolUseId")}, depth)
+
+
+def _tool_answer(part: Json, depth: int) -> Iterator[Part]:
+    given = as_dict(part.get("toolResult"))
+    shared = _id(given, "toolUseId")
+    yield Part("tool_result", flat(given.get("content"), depth + 1), shared, shared)
+
+
+def _reasoned(part: Json, depth: int) -> Iterator[Part]:
+    """Converse, whole or put together from deltas."""
+    given = as_dict(part.get("reasoningContent"))
+    told = as_dict(given.get("reasoningText")) or given
+    yield from _thinking(told, depth)
+
+
+def _guarded(part: Json, depth: int) -> Iterator[Part]:
+    yield from parts(as_dict(part.get("guardContent")).get("text"), depth + 1)
+
+
+def _json(part: Json, depth: int) -> Iterator[Part]:
+    yield Part("text", compact(part.get("json")))
+
+
 def _name(part: Json) -> str:
     name = part.get("name") or part.get("type")
     return name if isinstance(name, str) else ""
 
 
+def _id(part: Json, *names: str) -> str:
+    """The id that a call and its result share."""
+    return next((part[name] for name in names if isinstance(part.get(name), str)), "")
+
+
 def _media(tell: Callable[[Json], str]) -> Reader:
     def read(part: Json, depth: int) -> Iterator[Part]:
-        yield Part("media", tell(part))
+        yield Part("media", tell(part), image=media.thumbnail(part))
 
     return read
 
@@ -184,8 +231,11 @@ _BY_TYPE: dict[str, Reader] = {
     "thinking": _thinking,
     "redacted_thinking": _hidden,
     "reasoning": _reasoning,
+    "thought": _reasoning,
     "refusal": _refusal,
     "message": _message,
+    "model_output": _message,
+    "user_input": _message,
     "tool_use": _tool_call,
     "server_tool_use": _tool_call,
     "mcp_tool_use": _tool_call,
@@ -196,6 +246,7 @@ _BY_TYPE: dict[str, Reader] = {
     "custom_tool_call_output": _tool_result,
     "computer_call_output": _tool_result,
     "image": _media(media.image),
+    "audio": _media(media.audio),
     "image_url": _media(media.image),
     "input_image": _media(media.image),
     "computer_screenshot": _media(media.image),
@@ -208,8 +259,9 @@ _BY_TYPE: dict[str, Reader] = {
     "input_file": _media(media.file),
     "file_url": _media(media.file),
     "document": _media(media.file),
+    "video": _media(media.file),
 }
-# Gemini's parts, and a message of Responses without a type.
+# Gemini's and Converse's parts, and a message of Responses without a type.
 _BY_FIELD: dict[str, Reader] = {
     "functionCall": _function_call,
     "function_call": _function_call,
@@ -223,6 +275,16 @@ _BY_FIELD: dict[str, Reader] = {
     "executable_code": _code,
     "codeExecutionResult": _code_result,
     "code_execution_result": _code_result,
+    "toolUse": _tool_use,
+    "toolResult": _tool_answer,
+    "reasoningContent": _reasoned,
+    "guardContent": _guarded,
+    "image": _media(media.converse),
+    "document": _media(media.converse),
+    "video": _media(media.converse),
+    "audio": _media(media.converse),
+    "json": _json,
+    "cachePoint": _nothing,
     "text": _text,
     "content": _message,
     "thoughtSignature": _nothing,

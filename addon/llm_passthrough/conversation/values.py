@@ -26,6 +26,15 @@ def size(count: object) -> str:
     return f"{number:.1f} GB"
 
 
+def whole(text: str) -> str:
+    """A text whose surrogate halves are characters again; half a pair becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def as_dict(value: Any) -> Json:
     """A JSON object; anything else is an empty one."""
     return value if isinstance(value, dict) else {}

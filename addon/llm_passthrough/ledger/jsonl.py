@@ -161,7 +161,7 @@ class _Files:
     def __init__(self, log: Log, span: Span) -> None:
         # The live file is opened before the folder is read: what is rotated out in between is
         # then met twice, not missed, and known by its identity.
-        self._live = _opened(log.path)
+        self._live = opened(log.path)
         paths = [file.path for file in log.rotated() if file.ended >= span.since - _CLOCK]
         self._files: list[Path | BinaryIO] = [
             self._live if self._live and self._is_live(path) else path for path in paths
@@ -187,9 +187,9 @@ class _Files:
         for file in files:
             if not isinstance(file, Path):
                 yield file
-            elif opened := _opened(file):
-                with opened:
-                    yield opened
+            elif found := opened(file):
+                with found:
+                    yield found
 
     def _is_live(self, path: Path) -> bool:
         with suppress(FileNotFoundError):
@@ -202,7 +202,7 @@ class _Tail:
 
     def __init__(self, log: Log, at_end: bool) -> None:
         self._log = log
-        self._file = _opened(log.path)
+        self._file = opened(log.path)
         self._offset = 0
         self._long = False
         if self._file and at_end:
@@ -238,7 +238,7 @@ class _Tail:
     def _following(self) -> BinaryIO | None:
         """The file after ours, when there is one."""
         if self._file is None:
-            return _opened(self._log.path)
+            return opened(self._log.path)
         with suppress(FileNotFoundError):
             if _same(self._log.path, self._file):
                 return None
@@ -246,8 +246,8 @@ class _Tail:
         for path, after in zip(older, [*older[1:], self._log.path], strict=False):
             with suppress(FileNotFoundError):
                 if _same(path, self._file):
-                    return _opened(after)
-        return _opened(self._log.path)
+                    return opened(after)
+        return opened(self._log.path)
 
 
 def _entry(line: bytes) -> Entry | None:
@@ -258,7 +258,7 @@ def _entry(line: bytes) -> Entry | None:
     return Entry(row, lambda: line) if row else None
 
 
-def _opened(path: Path) -> BinaryIO | None:
+def opened(path: Path) -> BinaryIO | None:
     """A file to read; None when there is none (any more)."""
     try:
         return path.open("rb")

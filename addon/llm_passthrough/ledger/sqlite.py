@@ -26,10 +26,10 @@ class SqliteLedger:
 
     def read(self, span: Span, count: Count, *, newest_first: bool = True) -> Iterator[Entry]:
         """See Ledger.read; here both orders are by when the exchange began."""
-        where, values = _within(span)
+        where, values = within(span)
         order, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
         with self._connection() as connection:
-            columns = _columns(connection, self._path)
+            columns = columns_of(connection, self._path)
             query = f"SELECT count(*) FROM records WHERE {where}"  # noqa: S608 - names of ours
             count.total += connection.execute(query, values).fetchone()[0]
             after: tuple[object, ...] = ()
@@ -53,7 +53,7 @@ class SqliteLedger:
     def find(self, prefix: str, count: Count) -> Iterator[Entry]:
         """See Ledger.find."""
         with self._connection() as connection:
-            columns = _columns(connection, self._path)
+            columns = columns_of(connection, self._path)
             rows = connection.execute(
                 f"SELECT rowid, {columns} FROM records WHERE id >= ? AND id < ? "  # noqa: S608
                 f"ORDER BY time DESC LIMIT {_PAGE}",
@@ -80,13 +80,13 @@ class SqliteLedger:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(_opened(self._path)) as connection:
+            with closing(opened(self._path)) as connection:
                 yield connection
         except sqlite3.Error as error:
             raise LedgerError(f"{self._path}: cannot be read: {error}") from None
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def opened(path: Path) -> sqlite3.Connection:
     """A connection that only reads; also where nothing may be written beside the database."""
     name = f"file:{quote(str(path.absolute()))}?mode=ro"
     connection = sqlite3.connect(name, uri=True, timeout=_PATIENCE)
@@ -100,7 +100,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _columns(connection: sqlite3.Connection, path: Path) -> str:
+def columns_of(connection: sqlite3.Connection, path: Path) -> str:
     """What to select for a Row; a column that an older database has not is null."""
     there = {row[1] for row in connection.execute("PRAGMA table_info(records)")}
     if not there >= {"id", "time", "record"}:
@@ -108,7 +108,7 @@ def _columns(connection: sqlite3.Connection, path: Path) -> str:
     return ", ".join(name if name in there else "NULL" for name in Row._fields)
 
 
-def _within(span: Span) -> tuple[str, list[str]]:
+def within(span: Span) -> tuple[str, list[str]]:
     """A condition on `time`, which is text that sorts as time does."""
     conditions, values = ["time IS NOT NULL"], []
     for moment, sign in ((span.since, ">="), (span.until, "<")):
@@ -125,7 +125,7 @@ def _since(
     connection: sqlite3.Connection, path: Path, newest: int | None, last: int
 ) -> Iterator[tuple[int, Entry | None]]:
     """What was written after row `newest`; without one, the last records."""
-    columns = _columns(connection, path)
+    columns = columns_of(connection, path)
     top = connection.execute("SELECT max(rowid) FROM records").fetchone()[0] or 0
     if newest is None:
         query = f"SELECT rowid FROM records ORDER BY rowid DESC LIMIT 1 OFFSET {int(last)}"  # noqa: S608
