@@ -2,7 +2,7 @@
 
 import pytest
 from llm_passthrough import config
-from llm_passthrough.admit import edited, judged, opened
+from llm_passthrough.admit import PROVIDER, RECORD, edited, judged, opened
 from llm_passthrough.build import Parts, build
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
@@ -121,10 +121,55 @@ def test_who_may_not_ask_is_refused_after_his_credentials_are_off(
     assert CLIENT_KEY not in repr(made.request.headers.fields).encode()
 
 
-def test_a_replayed_flow_is_refused() -> None:
-    made = flow()
+ID = "0123456789ab0123456789abcdef"
+
+
+def repeated(scheme: str = "https", host: str = "api.openai.com", port: int = 443) -> http.HTTPFlow:
+    made = flow("/v1/models", "GET", host=host)
+    made.request.data.scheme, made.request.data.port = scheme.encode(), port
     made.is_replay = "request"
-    assert refusal(made) == "forward_blocked"
+    made.metadata |= {RECORD: ID, PROVIDER: "openai"}
+    return made
+
+
+def test_a_flow_that_is_sent_again_gets_the_route_of_its_origin() -> None:
+    exchange = admit(repeated())
+    assert exchange.route is not None
+    assert exchange.route.prefix == "host:api.openai.com"
+    assert (exchange.path, exchange.replay_of, exchange.client) == (b"/v1/models", ID, "mitmweb")
+
+
+def test_of_providers_at_one_place_it_gets_its_own() -> None:
+    at = {"network_config": {"base_url": "http://127.0.0.1:9"}}
+    made = repeated("http", "127.0.0.1", 9)
+    exchange = admit(made, parts(providers={"anthropic": at, "openai": at}))
+    assert exchange.route is not None
+    assert exchange.route.upstreams[0].provider.name == "openai"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "port"),
+    [
+        pytest.param("https", "evil.test", 443, id="another host"),
+        pytest.param("http", "api.openai.com", 443, id="without TLS"),
+        pytest.param("https", "api.openai.com", 8443, id="another port"),
+        pytest.param("http", "127.0.0.1", 8080, id="ourselves"),
+    ],
+)
+def test_to_any_other_place_nothing_is_sent_again(scheme: str, host: str, port: int) -> None:
+    assert refusal(repeated(scheme, host, port)) == "forward_blocked"
+
+
+def test_metadata_that_is_no_id_is_not_believed() -> None:
+    made = repeated()
+    made.metadata[RECORD] = "<script>"
+    assert admit(made).replay_of is None
+
+
+@pytest.mark.parametrize(("value", "noted"), [(ID.encode(), ID), (b"x", None), (b"", None)])
+def test_a_client_may_say_which_call_it_repeats(value: bytes, noted: str | None) -> None:
+    exchange = admit(flow(CHAT, "POST", (b"X-Passthrough-Replay", value)))
+    assert exchange.replay_of == noted
 
 
 def test_without_records_nothing_passes_where_they_are_required() -> None:

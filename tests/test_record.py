@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = (
     "schema id time client route provider detected_by key operation stream request response model "
     "response_id upstream_request_id finish_reasons usage cost timing_ms outcome error session "
-    "attempt tool_calls rate_limits service_tier unread"
+    "attempt tool_calls rate_limits service_tier unread replay_of"
 ).split()
 
 
@@ -127,6 +127,7 @@ def test_an_ordinary_exchange_is_told_whole() -> None:
         "rate_limits": {},
         "service_tier": None,
         "unread": None,
+        "replay_of": None,
     }
 
 

@@ -11,13 +11,17 @@ from llm_passthrough.build import Parts
 from llm_passthrough.clients import check_fields
 from llm_passthrough.config import Log
 from llm_passthrough.errors import Refusal
-from llm_passthrough.exchange import Exchange, lower, new_id
+from llm_passthrough.exchange import Exchange, is_id, lower, new_id
 from llm_passthrough.forward import named, shown
 from llm_passthrough.layer import arrived_absolute
 from llm_passthrough.providers import Origin
 from llm_passthrough.routes import Route, check, need_path
 from llm_passthrough.tunnels import Tunnel, refuse_nested
 from llm_passthrough.wire import CREDENTIALS, DOOR_HEADERS, strip, whole_path
+
+# What a flow's metadata says of the exchange that it was; plain texts, as they are saved with it.
+RECORD = "llm_passthrough_record"
+PROVIDER = "llm_passthrough_provider"
 
 
 def opened(request: http.Request, log: Log, clock: Callable[[], float]) -> Exchange:
@@ -37,7 +41,13 @@ def opened(request: http.Request, log: Log, clock: Callable[[], float]) -> Excha
         capture=lower(log.capture, stripped.control.get(b"x-passthrough-capture")),
         body_limit=log.body_limit,
         request_headers=stripped.fields,
+        replay_of=_asked_replay(stripped.control.get(b"x-passthrough-replay")),
     )
+
+
+def _asked_replay(value: bytes | None) -> str | None:
+    text = (value or b"").decode("latin-1").strip()
+    return text if is_id(text) else None
 
 
 def edited(request: http.Request, exchange: Exchange) -> bool:
@@ -62,9 +72,11 @@ def judged(
 ) -> status.Page | None:
     """A page of ours that was asked for, or None: the exchange has its route. Raises Refusal."""
     request, stripped = flow.request, exchange.stripped
-    if flow.is_replay:
-        raise Refusal("forward_blocked", "a flow cannot be replayed; send its request again")
     check_fields(stripped.fields)
+    if flow.is_replay:
+        _repeated(flow, exchange, parts)
+        _note(request, exchange, parts, state)
+        return None
     # mitmproxy's own `method` is in capitals, whatever was sent.
     method = request.data.method.decode("latin-1")
     headers = stripped.texts(DOOR_HEADERS)
@@ -88,15 +100,37 @@ def judged(
                 exchange.keep_only(str(origin))
         exchange.path, exchange.query = whole_path(request.data.path)
         host, prefix = origin.authority.decode(), ""
-    if parts.config.log.required and not state.tally.healthy:
-        raise Refusal("log_unavailable", "records cannot be written, and log.required is on")
+    _note(request, exchange, parts, state)
     tls = flow.client_conn.tls_established
     exchange.own_base = links.own_base(tls, host, prefix)
-    exchange.seen = _seen(request)
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > parts.config.limits.request_buffer:
         request.stream = True
     return None
+
+
+def _note(request: http.Request, exchange: Exchange, parts: Parts, state: status.State) -> None:
+    if parts.config.log.required and not state.tally.healthy:
+        raise Refusal("log_unavailable", "records cannot be written, and log.required is on")
+    exchange.seen = _seen(request)
+
+
+def _repeated(flow: http.HTTPFlow, exchange: Exchange, parts: Parts) -> None:
+    """The route of a flow that somebody sends again from mitmweb: by the origin that it was for.
+
+    He is an administrator of this gateway; the flow may be from a file, and is trusted in nothing.
+    """
+    data = flow.request.data
+    origin, told = Origin(flow.request.scheme, named(flow.request.host), data.port), flow.metadata
+    check(data.path)
+    provider, before = told.get(PROVIDER), told.get(RECORD)
+    exchange.replay_of = before if isinstance(before, str) and is_id(before) else None
+    exchange.client = "mitmweb"
+    exchange.route = parts.hosts.again(origin, data.path, provider)
+    if exchange.route is None:
+        exchange.route = Route(f"host:{origin.host}", ())
+        raise Refusal("forward_blocked", "no provider that is configured is at this origin")
+    exchange.path, exchange.query = whole_path(data.path)
 
 
 def _meant(request: http.Request, parts: Parts, tunnel: Tunnel | None) -> Origin | None:

@@ -11,6 +11,7 @@ from mitmproxy.tls import TlsData
 from llm_passthrough.clients import is_loopback
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.guard import unraised
+from llm_passthrough.layer import client_of
 from llm_passthrough.transport import let_finish, transport_of
 from llm_passthrough.tunnels import Tunnels
 
@@ -42,8 +43,9 @@ class Egress:
 
     def hang_up(self, flow: http.HTTPFlow) -> None:
         """End the upstream's side of a flow; mitmproxy then calls the `error` hook."""
-        server = self._dialled.get(flow.client_conn.id) or flow.server_conn
-        io = transport_of(ctx.master.addons.get("proxyserver"), flow.client_conn, server)
+        client = client_of(flow)
+        server = self._dialled.get(client.id) or flow.server_conn
+        io = transport_of(ctx.master.addons.get("proxyserver"), client, server)
         if io is not None and io.handler is not None:
             io.handler.cancel("deadline")
 

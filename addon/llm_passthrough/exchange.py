@@ -1,6 +1,7 @@
 """The state of one request and its answer while it is alive."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,12 +21,18 @@ from llm_passthrough.usage import Reading
 from llm_passthrough.verdict import Question, Verdict
 from llm_passthrough.wire import Fields, Stripped
 
+_ID = re.compile(r"[0-9a-f]{28}")
 _CAPTURES = ("none", "usage", "full")
 
 
 def new_id() -> str:
     """An id that sorts by time: 12 hex digits of milliseconds and 16 of chance."""
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(8).hex()}"
+
+
+def is_id(text: str) -> bool:
+    """Whether a text may be the id of an exchange."""
+    return _ID.fullmatch(text) is not None
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -35,6 +42,7 @@ class Exchange:
     `seen` is the request's target and fields as we left them: when they are others at signing,
     somebody edited the request in between, and it is judged anew. `onward` is a proxy client's
     destination that is no provider's; `bare`: nothing is recorded of it but host and bytes.
+    `replay_of` is the id of the exchange that this one repeats.
     """
 
     id: str
@@ -61,6 +69,7 @@ class Exchange:
     seen: tuple[object, ...] | None = None
     onward: Origin | None = None
     bare: bool = False
+    replay_of: str | None = None
     request_tee: Tee | None = None
     answer_tee: Tee | None = None
     streaming: bool | None = None
@@ -192,6 +201,7 @@ class Exchange:
             shape=self.upstream.provider.error_shape if self.upstream else "openai",
             outcome=outcome,
             fault=fault,
+            replay_of=self.replay_of,
             secrets=(*self.stripped.secrets, *plain([self.secret] if self.secret else [])),
         )
 

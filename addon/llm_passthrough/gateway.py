@@ -26,7 +26,7 @@ from llm_passthrough.egress import Egress
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange, new_id
 from llm_passthrough.guard import guarded, quiet
-from llm_passthrough.layer import Refused, client_failed
+from llm_passthrough.layer import Refused, client_failed, client_of
 from llm_passthrough.providers import Target
 from llm_passthrough.record import Body, Fault, Outcome
 from llm_passthrough.seal import Sealed
@@ -215,9 +215,11 @@ class Gateway:
     ) -> None:
         """From here on the request may leave: for this target, with these sealed headers."""
         data, origin = flow.request.data, target.origin
+        flow.metadata[admit.RECORD] = exchange.id
+        flow.metadata[admit.PROVIDER] = exchange.upstream.provider.name if exchange.upstream else ""
         data.headers, data.path, data.authority = headers, target.path, b""
         data.scheme, data.host, data.port = origin.scheme.encode(), origin.host, origin.port
-        self.egress.allow(flow.client_conn, exchange)
+        self.egress.allow(client_of(flow), exchange)
         exchange.wait_for("first_byte", self._clock())
 
     def _open(self, flow: http.HTTPFlow) -> Exchange:
@@ -258,7 +260,7 @@ class Gateway:
         """Exactly once: what is no longer in `live` is finished."""
         if self.live.pop(flow, None) is None:
             return
-        self.egress.withdraw(flow.client_conn)
+        self.egress.withdraw(client_of(flow))
         if fault is None and isinstance(flow.response, Refused):
             fault = Fault(*replies.told(flow.response), "gateway")
         self.writer.put(exchange.facts(self._clock(), outcome, fault))

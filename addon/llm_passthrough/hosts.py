@@ -5,7 +5,7 @@ prefixes. A host is served on its own port alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from llm_passthrough.clients import is_local
 from llm_passthrough.errors import Refusal
@@ -17,11 +17,13 @@ from llm_passthrough.routes import Route, Upstream
 class Hosts:
     """The routes behind each origin, with the path below which they lie, the longest first.
 
-    `regional` are upstreams with hosts beyond counting, such as one for each region.
+    `regional` are upstreams with hosts beyond counting, such as one for each region. `local` are
+    the routes on this machine: nobody needs a proxy to reach them, but calls may be repeated.
     """
 
     table: Mapping[Origin, tuple[tuple[bytes, Route], ...]]
     regional: tuple[Upstream, ...] = ()
+    local: Mapping[Origin, tuple[Route, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, routes: Iterable[Route]) -> "Hosts":
@@ -34,8 +36,14 @@ class Hosts:
         ordered = {
             origin: tuple(sorted(found, key=lambda place: -len(place[0])))
             for origin, found in table.items()
+            if not is_local(origin.host)
         }
-        return cls(ordered, tuple(up for up in upstreams if up.provider.has_host))
+        local = {
+            origin: tuple(route for _, route in found)
+            for origin, found in table.items()
+            if is_local(origin.host)
+        }
+        return cls(ordered, tuple(up for up in upstreams if up.provider.has_host), local)
 
     def route(self, origin: Origin, path: bytes = b"") -> Route | None:
         """The route that stands for an origin, or None where it is nobody's that we know."""
@@ -47,6 +55,16 @@ class Hosts:
                 if upstream.provider.has_host and upstream.provider.has_host(origin.host):
                     return _route(origin.host, upstream)
         return None
+
+    def again(self, origin: Origin, path: bytes, provider: str | None) -> Route | None:
+        """The route for a call that is repeated as it was sent: its provider's, if that is there.
+
+        The call may come from a file: who wrote that chooses among the routes of the origin.
+        """
+        found = [route for _, route in self.table.get(origin, ())]
+        found += self.local.get(origin, ())
+        named = (route for route in found if route.upstreams[0].provider.name == provider)
+        return next(named, None) or self.route(origin, path) or (found[0] if found else None)
 
     def check_port(self, host: str) -> None:
         """Refuse a host that we stand for, on a port on which we do not: Refusal."""
@@ -68,7 +86,7 @@ def _places(upstream: Upstream) -> Iterator[tuple[Origin, bytes, Upstream]]:
     """Each origin of an upstream, the path below which its API lies there, and the upstream as
     it is used from there."""
     bases = [base for base in (upstream.base, *upstream.endpoints.values()) if base is not None]
-    for origin in {base.origin: None for base in bases if not is_local(base.origin.host)}:
+    for origin in dict.fromkeys(base.origin for base in bases):
         path = min((base.path for base in bases if base.origin == origin), key=len)
         yield origin, path, _at(upstream, origin)
     own = PROVIDERS.get(upstream.provider.name)

@@ -45,6 +45,7 @@ type Commands[T] = layer.CommandGenerator[T]
 
 _ABSOLUTE: weakref.WeakSet[http.Request] = weakref.WeakSet()
 _CLIENT_FAILED: weakref.WeakSet[http.HTTPFlow] = weakref.WeakSet()
+_REPLAYED: weakref.WeakKeyDictionary[http.HTTPFlow, connection.Client] = weakref.WeakKeyDictionary()
 # After these the framing of what the client sends next cannot be trusted.
 _CLOSING = frozenset({ErrorCode.REQUEST_VALIDATION_FAILED, ErrorCode.REQUEST_TOO_LARGE})
 _NOT_CLEARED = "the gateway did not clear this request"
@@ -53,6 +54,12 @@ _NOT_CLEARED = "the gateway did not clear this request"
 def arrived_absolute(request: http.Request) -> bool:
     """Whether a request's target was in absolute-form, as clients send it to a proxy."""
     return request in _ABSOLUTE
+
+
+def client_of(flow: http.HTTPFlow) -> connection.Client:
+    """The connection that a flow's request came by; one that is sent again has a new one, of which
+    the flow itself does not know."""
+    return _REPLAYED.get(flow, flow.client_conn)
 
 
 def client_failed(flow: http.HTTPFlow) -> bool:
@@ -132,6 +139,8 @@ class GatewayStream(HttpStream):
 
     def make_server_connection(self) -> Commands[bool]:
         """Ask for a verdict, connect, and arm the seal if this is the connection it is for."""
+        if self.flow.is_replay:
+            _REPLAYED[self.flow] = self.context.client
         yield PassthroughSignHook(self.flow)
         if (yield from self.check_killed(True)):
             return False

@@ -118,6 +118,7 @@ class Record:
     rate_limits: Annotated[dict[str, str], Field(description="the answer's rate-limit headers")]
     service_tier: Text
     unread: Annotated[str | None, Field(description="what could not be read, and why")]
+    replay_of: Annotated[str | None, Field(description="id of the call that this one repeats")]
 
 
 @dataclass(slots=True)
@@ -166,6 +167,7 @@ class Facts:
     reading: Reading | None = None
     outcome: Outcome = "ok"
     fault: Fault | None = None
+    replay_of: str | None = None
     secrets: tuple[str, ...] = ()
 
 

@@ -99,6 +99,7 @@ def build(facts: Facts, redactor: Redactor, prices: Prices | None = None) -> Rec
         rate_limits={n.lower(): redact(v) for n, v in got.pairs if "ratelimit" in n.lower()},
         service_tier=_redacted(reading.service_tier, redact),
         unread=_redacted(reading.unread, redact),
+        replay_of=facts.replay_of,
     )
 
 

@@ -339,6 +339,11 @@ def test_a_replay_takes_no_key_to_a_wrong_place(desk: Desk, change: dict[str, An
     for each in desk.oracles.new():
         name = "anthropic" if each in desk.second.seen else "openai"
         assert KEYS[name].encode() in each.head
+    first, again = desk.gateway.records()[-2:]
+    assert again["replay_of"] == first["id"]
+    sent_again = "host" not in change
+    assert len(desk.oracles.new()) == 1 + sent_again
+    assert (again["outcome"] == "refused") is not sent_again
 
 
 def test_a_flow_from_a_file_is_trusted_in_nothing(desk: Desk) -> None:
