@@ -418,7 +418,8 @@ def test_a_request_is_read_by_its_shape(request_: object, expected: list[object]
 
 def test_no_more_turns_are_read_than_are_wanted() -> None:
     many = {"messages": [{"role": "user", "content": str(number)} for number in range(9)]}
-    assert said(asked(many, most=2)) == [("user", "text: 0"), ("user", "text: 1")]
+    assert said(asked(many, most=4)) == [("user", "text: 0"), ("user", "text: 1")]
+    assert len(asked(many)) == 9
 
 
 SCHEMA = {"type": "object", "properties": {"x": {}, "y": {}}, "required": ["x"]}

@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from llm_passthrough.asked import read_request
 from llm_passthrough.dialects import reader
 from llm_passthrough.prices import price
-from llm_passthrough.usage import Reading, read_request
+from llm_passthrough.usage import Reading
 
 CORPUS = Path(
     os.environ.get("LLM_PASSTHROUGH_CORPUS")

@@ -14,6 +14,7 @@ from llm_passthrough.attach import Life
 from llm_passthrough.egress import Egress
 from llm_passthrough.gateway import Gateway
 from llm_passthrough.layer import PassthroughSignHook
+from llm_passthrough.views import LastCalls, Notes
 from mitmproxy.hooks import all_hooks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,24 +25,25 @@ LONGEST = 300
 # A module or a shelf imports from the rows above its own only (a shelf from itself too).
 LEVELS = (
     "errors settings thin tee redact bodies splice retention rest bifrost shown demo foreground",
-    "usage sse config clients tokens forward",
+    "usage asked sse config clients tokens forward",
     "record keyring dialects options",
     "providers failures prices listen columns conversation",
+    "known",
     "recorder routes links keys wire ledger",
-    "sinks seal http1 hosts identities",
+    "sinks seal http1 hosts identities resend",
     "layer verdict build status views transport framing",
     "exchange banner",
     "replies keep tunnels",
     "admit guard",
-    "deadlines egress",
-    "gateway web",
+    "deadlines egress reflow",
+    "gateway web pages",
     "attach",
     "cli",
 )
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
 MITMPROXY = frozenset(
     "gateway guard egress tunnels keep seal http1 layer transport admit attach views web "
-    "replies cli".split()
+    "replies cli pages reflow".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.
@@ -49,6 +51,8 @@ HELPERS = {
     Gateway: {"refuse", "watch", "end_overdue", "finish_all", "swap"},
     Egress: {"allow", "withdraw", "hang_up"},
     Life: {"start", "reload"},
+    Notes: {"write", "close", "own"},
+    LastCalls: set(),
 }
 VAGUE = frozenset("utils util helpers helper manager managers common misc core base_utils".split())
 

@@ -99,6 +99,48 @@ def test_cached_tokens_are_cheaper_and_an_hours_cache_is_dearer() -> None:
 
 @pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize(
+    "usage",
+    [
+        pytest.param(Usage(1000, 100), id="plain"),
+        pytest.param(Usage(99_999, 7, 90_000, 5_000), id="the cache"),
+        pytest.param(
+            Usage(9_000, 7, 1_000, 5_000, cache_write_5m_tokens=4_000, cache_write_1h_tokens=1_000),
+            id="the cache, for different times",
+        ),
+        pytest.param(Usage(9_000, 0, 0, 5_000, cache_write_1h_tokens=5_000), id="for an hour"),
+        pytest.param(Usage(500_000, 100, 400_000), id="beyond a step"),
+        pytest.param(Usage(1000, 100, output_audio_tokens=50), id="a kind that is rare"),
+        pytest.param(Usage(output_tokens=100), id="no input"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("openai", "gpt-4o"),
+        ("anthropic", "claude-sonnet-4-5"),
+        ("anthropic", "claude-3-5-haiku-20241022"),
+        ("google", "gemini-2.5-pro"),
+        ("deepseek", "deepseek-chat"),
+    ],
+)
+def test_rates_that_are_kept_come_to_what_the_list_says(
+    provider: str, model: str, usage: Usage
+) -> None:
+    calculate = prices._calculator()
+    assert calculate is not None
+    try:
+        amount = float(calculate(provider, model, usage, WHEN))
+    except ValueError:
+        assert price(provider, model, usage, WHEN) is None
+        return
+    for _ in range(2):
+        cost = price(provider, model, usage, WHEN)
+        assert cost is not None
+        assert cost.amount == pytest.approx(amount, rel=1e-12)
+
+
+@pytest.mark.usefixtures("listed")
+@pytest.mark.parametrize(
     ("provider", "model", "usage"),
     [
         pytest.param("openai", None, USED, id="no model"),
@@ -136,4 +178,8 @@ def test_a_list_that_fails_is_an_unknown_price(
         raise error("x")
 
     monkeypatch.setattr(prices, "_calculator", lambda: broken)
-    assert price("openai", "gpt-4o", USED, WHEN) is None
+    prices._plain_rates.cache_clear()
+    try:
+        assert price("openai", "gpt-4o", USED, WHEN) is None
+    finally:
+        prices._plain_rates.cache_clear()

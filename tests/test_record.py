@@ -11,9 +11,11 @@ from typing import Any
 import jsonschema
 import pytest
 from llm_passthrough import record
-from llm_passthrough.record import Body, Facts, Fault, line, schema, schema_text
+from llm_passthrough.record import Body, Facts, Fault, Record, line, schema, schema_text
 from llm_passthrough.recorder import build
 from llm_passthrough.redact import REDACTED, Redactor, forms
+from llm_passthrough.usage import Reading
+from pydantic import TypeAdapter
 
 KEY = "sk-REAL/KEY+0123456789=abc"
 CLIENT = "sk-CLIENT-9876543210"
@@ -241,6 +243,36 @@ def test_a_stream_is_told_from_a_plain_answer(changes: dict[str, Any], stream: b
             lambda text: {"fault": Fault("upstream_tls", f"failed: {text}", "upstream")},
             id="in the error",
         ),
+        pytest.param(lambda text: {"method": text}, id="as the method"),
+        pytest.param(
+            lambda text: {"response_headers": ((f"x-ratelimit-{text}".encode(), b"1"),)},
+            id="in the name of a header",
+        ),
+        pytest.param(
+            lambda text: {"request_headers": ((b"x-session-id", text.encode()),)}, id="as a session"
+        ),
+        pytest.param(
+            lambda text: {
+                "request": body(b"a=1"),
+                "request_headers": ((b"content-type", b"application/json"),),
+                "reading": Reading(
+                    model=text,
+                    response_id=text,
+                    finish_reasons=(text,),
+                    tool_calls=("f", text),
+                    service_tier=text,
+                    unread=text,
+                ),
+            },
+            id="in all that was read",
+        ),
+        pytest.param(
+            lambda text: {
+                "request": body(text.encode() * 20_000),
+                "body_limit": 100_000,
+            },
+            id="in a long body, and where it is cut off",
+        ),
     ],
 )
 def test_no_secret_is_told_wherever_it_turned_up(secret: str, place: Any) -> None:
@@ -355,6 +387,44 @@ def test_a_bomb_is_told_as_far_as_the_limit_goes() -> None:
 )
 def test_any_text_is_told_as_it_is(content: bytes) -> None:
     assert told(request=body(content))["request"]["body"] == content.decode()
+
+
+@pytest.mark.parametrize(
+    "bodies",
+    [
+        pytest.param(("a" * 300_000, "b"), id="the request's"),
+        pytest.param(("a", '"\\\n\x01é🙂' * 60_000), id="the answer's, with escapes"),
+        pytest.param(("ä" * 131_073, "€" * 131_072), id="both, about as long as goes in one go"),
+        pytest.param(('"' * 131_072, "\\" * 131_073), id="both, nothing but escapes"),
+    ],
+)
+def test_a_long_body_makes_the_same_line(bodies: tuple[str, str]) -> None:
+    asked, answered = (body(text.encode()) for text in bodies)
+    made = build(facts(request=asked, response=answered), REDACTOR)
+    assert line(made) == TypeAdapter(Record).dump_json(made) + b"\n"
+    value = json.loads(line(made))
+    assert (value["request"]["body"], value["response"]["body"]) == bodies
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "unread"),
+    [
+        pytest.param(b'{"model":"a","model":"b"}', b"application/json",
+                     "request: named more than once: model", id="a name twice"),
+        pytest.param(b'{"model":"a","x":NaN}', b"application/json",
+                     "request: NaN or Infinity, which JSON does not have", id="NaN"),
+        pytest.param(b'{"model":"a"}', b"text/plain",
+                     "request: JSON under the content type text/plain", id="as text"),
+        pytest.param(b'{"model":"a"}', b"application/json", None, id="nothing odd"),
+    ],
+)  # fmt: skip
+def test_what_is_odd_in_a_request_is_marked_and_its_bytes_stay(
+    content: bytes, kind: bytes, unread: str | None
+) -> None:
+    value = told(request=body(content), request_headers=((b"Content-Type", kind),))
+    assert value["unread"] == unread
+    assert value["request"]["body"] == content.decode()
+    assert value["request"]["sha256"] == hashlib.sha256(content).hexdigest()
 
 
 def test_a_method_that_is_no_text_spoils_no_record() -> None:

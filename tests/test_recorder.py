@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from llm_passthrough.record import Body, Facts, Fault, Outcome, Record
+from llm_passthrough import recorder
+from llm_passthrough.record import Body, Facts, Fault, Outcome, Record, line
 from llm_passthrough.recorder import Prices, build
 from llm_passthrough.redact import Redactor
 from llm_passthrough.usage import Reading, Usage
@@ -317,4 +318,59 @@ def test_tool_calls_and_what_could_not_be_read_are_told() -> None:
     assert record.tool_calls[0] == "a"
     assert len(record.tool_calls) == 2
     assert record.unread is not None
+    assert SECRET not in repr(record)
+
+
+TWICE = b'{"model":"a","model":"b"}'
+
+
+@pytest.mark.parametrize(
+    ("changes", "unread"),
+    [
+        pytest.param({}, "request: named more than once: model", id="the request's"),
+        pytest.param(
+            {"reading": Reading(unread="odd")},
+            "request: named more than once: model; odd",
+            id="the request's and the answer's",
+        ),
+        pytest.param({"request": Body(TWICE, 100)}, None, id="not all of it is there"),
+        pytest.param({"status": 101}, None, id="the messages of a websocket"),
+        pytest.param({"capture": "none"}, None, id="nothing is to be captured"),
+        pytest.param({"provider": None}, None, id="it went to no provider"),
+        pytest.param(
+            {"request_headers": (*JSON, (b"content-encoding", b"gzip"))},
+            "request: content coding gzip",
+            id="compressed, it says",
+        ),
+        pytest.param(
+            {
+                "request": body(gzip.compress(TWICE)),
+                "request_headers": (*JSON, (b"content-encoding", b"gzip")),
+            },
+            "request: named more than once: model",
+            id="compressed",
+        ),
+        pytest.param({"request_headers": ()}, "request: named more than once: model", id="no type"),
+    ],
+)
+def test_what_of_a_request_is_odd_is_told_where_all_of_it_was_seen(
+    changes: dict[str, Any], unread: str | None
+) -> None:
+    assert told(**{"request": body(TWICE)} | changes).unread == unread
+
+
+def test_of_headers_that_stand_twice_the_first_counts_and_all_are_told() -> None:
+    fields = (*JSON, (b"X-Request-Id", b"a"), (b"x-request-id", b"b"), (b"X-Long", b"x" * 999))
+    record = told(response_headers=fields)
+    assert record.upstream_request_id == "a"
+    assert record.response is not None
+    assert record.response.headers == [(n.decode(), v.decode()) for n, v in fields]
+
+
+def test_a_record_and_its_line_say_the_same() -> None:
+    record, text = recorder.told(replace(BASE, response=body(ANSWER)), Redactor([SECRET]))
+    assert text == line(record)
+    leak = replace(BASE, response=body({"error": f"no such key: {SECRET}"}), secrets=(SECRET,))
+    record, text = recorder.told(leak, Redactor([]))
+    assert text == line(record)
     assert SECRET not in repr(record)

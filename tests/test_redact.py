@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.redact import REDACTED, SHORTEST, Redactor, forms
+from pydantic_core import to_json
 
 KEY = 'sk-REAL/KEY+0123456789="abc'
 
@@ -95,22 +96,63 @@ def test_the_secrets_of_one_exchange_are_known_for_that_exchange_only() -> None:
 def test_a_text_that_was_cut_off_does_not_end_in_the_start_of_a_secret(
     text: str, expected: str
 ) -> None:
-    assert Redactor([KEY])(text, cut=True) == expected
+    assert Redactor([KEY]).cut(text.encode()) == expected.encode()
     assert Redactor([KEY])(text) == text
 
 
-def test_header_names_and_values_are_redacted_in_place() -> None:
-    pairs = [("accept", "*/*"), ("x-echo", f"got {KEY}"), (f"x-{KEY}", "1")]
-    assert Redactor([KEY]).pairs(pairs) == [
-        ("accept", "*/*"),
-        ("x-echo", f"got {REDACTED}"),
-        (f"x-{REDACTED}", "1"),
-    ]
+def test_what_is_a_whole_secret_at_the_end_is_no_start_of_another_one() -> None:
+    redactor = Redactor(["abcdefgh12345678", "12345678zzzzzzzz"])
+    assert redactor.cut(b"x abcdefgh12345678") == f"x {REDACTED}".encode()
 
 
-def test_headers_without_a_secret_are_passed_as_they_are() -> None:
-    pairs = [("accept", "*/*"), ("a", "b")]
-    assert Redactor([KEY]).pairs(pairs) is pairs
+def test_bytes_that_are_no_text_are_redacted_too() -> None:
+    assert Redactor([KEY]).raw(b"\xff\0" + KEY.encode()) == b"\xff\0" + REDACTED.encode()
+
+
+# -- is there one at all? ------------------------------------------------------------------------
+
+SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=60)
+ODD = st.text(st.characters(min_codepoint=0, max_codepoint=255), min_size=8, max_size=20)
+AROUND = st.text(max_size=40)
+
+
+@given(secret=SECRETS | ODD, others=st.lists(SECRETS, max_size=3), before=AROUND, data=st.data())
+def test_a_line_with_a_secret_in_any_spelling_is_suspected(
+    secret: str, others: list[str], before: str, data: st.DataObject
+) -> None:
+    spelling = data.draw(st.sampled_from(sorted(forms(secret))))
+    line = to_json({"a": before + spelling + data.draw(AROUND), "b": [1, "x"]})
+    assert Redactor([*others, secret]).suspects(line)
+    assert Redactor(others).including((secret,)).suspects(line)
+    assert Redactor(others, Redactor([secret])).suspects(line)
+
+
+@given(secret=ODD)
+def test_a_line_with_the_bytes_of_a_secret_is_suspected(secret: str) -> None:
+    line = to_json({"a": secret}).decode().encode("latin-1")
+    assert Redactor([secret]).suspects(line)
+
+
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        pytest.param([], id="no secrets"),
+        pytest.param(["tiny"], id="secrets that are not looked for"),
+        pytest.param([KEY], id="one"),
+        pytest.param([f"sk-proj-{number:064X}" for number in range(99)], id="many that look alike"),
+        pytest.param(["lower-case-only"], id="one without a digit or a capital"),
+        pytest.param(["sk-0123-short"], id="a short one"),
+    ],
+)
+def test_an_ordinary_line_is_not_suspected(secrets: list[str]) -> None:
+    line = to_json({"id": "chatcmpl-AbCdEfGh", "text": "Hello 42! " * 20_000, "n": [1, 2.5, None]})
+    assert not Redactor(secrets).suspects(line)
+
+
+def test_a_secret_across_two_windows_of_a_long_line_is_suspected() -> None:
+    redactor = Redactor([KEY])
+    for start in range(65_536 - len(KEY) - 8, 65_536 + 8, 3):
+        assert redactor.suspects(b" " * start + to_json(KEY) + b" " * 70_000)
 
 
 def test_a_secret_that_is_no_ascii_is_found_as_its_bytes() -> None:

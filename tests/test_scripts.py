@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = [*sorted((REPOSITORY / "scripts").iterdir()), REPOSITORY / ".ci" / "run"]
 TOOLS = "bash sh cat cksum dirname find head mkdir readlink rm sleep".split()
 OLD_SDKS = {"openai": "2.8.1", "anthropic": "0.75.0", "google_genai": "1.52.0"}
-EXTRAS = "azure google prices dev".split()
+EXTRAS = "azure google pages prices dev".split()
 
 # Stands for the gateway and for each tool: prints how it was called, and fails when told to.
 STUB = """
@@ -193,7 +193,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory, good: str) -> Iterator[Check
 def test_the_first_start_says_each_step_on_stderr(ready: Checkout) -> None:
     making, installing = ready.said
     assert making.startswith("==> making .venv with ")
-    assert "installing llm-passthrough[azure,google,prices]" in installing
+    assert "installing llm-passthrough[azure,google,pages,prices]" in installing
 
 
 def test_an_unchanged_start_is_silent_and_quick(ready: Checkout) -> None:

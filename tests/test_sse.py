@@ -50,6 +50,32 @@ def test_any_cut_gives_the_same_events(parts: list[bytes]) -> None:
     assert cut(Sse(), [body[:half], b"", body[half:]]) == whole
 
 
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"data: a\n\n",
+                b"data: a\r\n\r\n",
+                b"event: e\ndata: a\n\n",
+                b"event: e\r\ndata: a\r\n\r\n",
+                b"event: e\r\r\ndata: a\r\n\r\n",
+                b"event: e\ndata: a\rdata: b\n\n",
+                b"data: a\n\r\n\r\n",
+                b"event: e\n\n",
+                b"data: ",
+                b"event: ",
+                b"\r",
+                b"\n",
+            ]
+        )
+    )
+)
+def test_an_event_in_a_chunk_of_its_own_is_cut_as_it_is_anywhere(chunks: list[bytes]) -> None:
+    body = b"".join(chunks)
+    assert cut(Sse(), chunks) == cut(Sse(), [body[i : i + 1] for i in range(len(body))])
+
+
 def test_lines_are_cut() -> None:
     assert cut(Lines(), [b'{"a":1}\r', b'\n\n{"b"', b":2}"]) == [
         (b"", b'{"a":1}'),

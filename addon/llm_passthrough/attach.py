@@ -19,13 +19,14 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.log import ALERT
 from rich.console import Console
 
-from llm_passthrough import banner, config, layer, options
+from llm_passthrough import banner, config, layer, options, pages, views
 from llm_passthrough.build import Parts, build, writer_of
 from llm_passthrough.clients import is_local, is_loopback
 from llm_passthrough.demo import DemoProvider
 from llm_passthrough.errors import ConfigError
 from llm_passthrough.gateway import Gateway
 from llm_passthrough.guard import where
+from llm_passthrough.sinks.writer import SWITCH_INTERVAL
 
 _LOG = logging.getLogger(__name__)
 _EXIT_CONFIG = 2
@@ -51,10 +52,11 @@ def attach(master: Any, env: Mapping[str, str] = os.environ) -> None:
     except Exception as error:  # noqa: BLE001 - a proxy without its gateway must not go on
         print(f"llm-passthrough: cannot start: {where(error)}", file=sys.stderr)
         raise SystemExit(_EXIT_CONFIG) from None
-    for addon in (gateway, gateway.egress):
+    first = (gateway, gateway.egress, *life.views)
+    for addon in first:
         master.addons.register(addon)
     # A new list: mitmproxy may be walking over the old one.
-    master.addons.chain = [life, gateway, gateway.egress, *master.addons.chain]
+    master.addons.chain = [life, *first, *master.addons.chain]
 
 
 class Life:
@@ -73,8 +75,8 @@ class Life:
 
     def load(self, loader: Loader) -> None:
         """Our own options of mitmproxy."""
-        loader.add_option("passthrough_config", str, "", "The gateway's configuration file.")
-        loader.add_option("passthrough_demo", bool, False, "Use the built-in demo provider.")
+        for option in options.OWN:
+            loader.add_option(*option)
 
     def start(self, master: Any) -> Gateway:
         """Read the configuration, make all parts, set mitmproxy's options. Raises ConfigError."""
@@ -85,7 +87,10 @@ class Life:
         layer.install(settings.limits.request_buffer)
         shown = self._console if self._shows(master, settings.console) else None
         writer = writer_of(parts, shown)
+        self.views = views.addons(master)
+        writer._sinks += self.views[:1]
         writer.start()
+        sys.setswitchinterval(SWITCH_INTERVAL)
         master.options.update(**options.FORCED)
         if getattr(master.options, "flow_detail", 0) == 1:
             master.options.update(flow_detail=0)  # our own line says it
@@ -155,18 +160,22 @@ class Life:
         again = self.reload if self._file is not None else _nothing_to_reload
         with contextlib.suppress(NotImplementedError, RuntimeError):  # not on Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again)
-        self._greet(self._gateway.parts)
+        gateway = self._gateway
+        calls_url = pages.install(ctx.master, lambda: gateway.parts.config.log)
+        self._greet(gateway.parts, calls_url)
 
-    def _greet(self, parts: Parts) -> None:
+    def _greet(self, parts: Parts, calls_url: str | None) -> None:
         """Say where to connect: to a person with mitmweb's address and token, to a log without."""
         demo, addresses = self._demo is not None, _addresses()
         web_url = getattr(ctx.master, "web_url", None)
         if self._shows(ctx.master, parts.config.console):
-            self._console.print(banner.panel(banner.lines(parts, addresses, demo, web_url)))
+            lines = banner.lines(parts, addresses, demo, web_url)
+            lines += [("", f"calls: {calls_url}")] if calls_url else []
+            self._console.print(banner.panel(lines))
             return
         _LOG.info("%s", "; ".join(text for _, text in banner.lines(parts, addresses, demo)))
         if web_url is not None:
-            print(f"mitmweb: {web_url}", flush=True)
+            print(f"mitmweb: {web_url}\ncalls: {calls_url}", flush=True)
 
     async def done(self) -> None:
         """The end: what is open is told as it stands, what is queued is written."""

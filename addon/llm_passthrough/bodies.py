@@ -34,7 +34,9 @@ def decoded(data: bytes, encoding: str | None, limit: int) -> tuple[bytes, bool]
 
     What cannot be decoded is given back as it is: the record says what was on the wire.
     """
-    names = [name.strip().lower() for name in (encoding or "").split(",")]
+    if not encoding:
+        return data, False
+    names = [name.strip().lower() for name in encoding.split(",")]
     out = data
     for name in reversed([name for name in names if name not in ("", "identity")]):
         decoder = _DECODERS.get(name)
@@ -50,7 +52,7 @@ def decoded(data: bytes, encoding: str | None, limit: int) -> tuple[bytes, bool]
 def readable(data: bytes) -> tuple[str, Literal["utf-8", "base64"]]:
     """Bytes as text, or as base64 where they are no UTF-8; a character cut at the end is left."""
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(data)
+        text = codecs.utf_8_decode(data)[0]  # without its end where that is half a character
     except UnicodeDecodeError:
         return base64.b64encode(data).decode(), "base64"
     if "\x00" in text:
@@ -65,7 +67,7 @@ def model_of(path: bytes, content_type: str, body: bytes, provider: str | None) 
         name = unquote(match[1].decode("latin-1"))
         model = name.partition(":")[0] if provider in _METHOD_AFTER_COLON else name
     elif content_type.partition(";")[0].strip().lower() == "multipart/form-data":
-        model = _model_part(body)
+        model = model_part(body)
     else:
         model = top_level(body).get("model") if body else None
     return model if isinstance(model, str) and 0 < len(model) <= _LONGEST_MODEL else None
@@ -80,8 +82,11 @@ def top_level(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _model_part(body: bytes) -> str | None:
-    """The field `model` of a form. No regular expression: a body may be made to keep one busy."""
+def model_part(body: bytes) -> str | None:
+    """The field `model` of a form, or None.
+
+    No regular expression: a body may be made to keep one busy.
+    """
     at = -1
     for _ in range(_MOST_PARTS):
         at = body.find(_NAMED_MODEL, at + 1)

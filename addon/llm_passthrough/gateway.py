@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from llm_passthrough import admit, deadlines, failures, framing, keep, replies, status
+from llm_passthrough import admit, deadlines, failures, framing, keep, replies, status, views
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import is_loopback
 from llm_passthrough.egress import Egress
@@ -225,6 +225,7 @@ class Gateway:
     def _open(self, flow: http.HTTPFlow) -> Exchange:
         exchange = admit.opened(flow.request, self.parts.config.log, self._clock)
         self.live[flow] = exchange
+        flow.metadata[views.RECORD] = exchange.id
         return exchange
 
     def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
@@ -261,6 +262,7 @@ class Gateway:
         if self.live.pop(flow, None) is None:
             return
         self.egress.withdraw(client_of(flow))
+        views.keep(flow, exchange.request_tee, exchange.answer_tee)
         if fault is None and isinstance(flow.response, Refused):
             fault = Fault(*replies.told(flow.response), "gateway")
         self.writer.put(exchange.facts(self._clock(), outcome, fault))

@@ -1,9 +1,19 @@
-"""mitmproxy's own options: those that we set, and those with which we do not run."""
+"""mitmproxy's options: our own, those that we set, and those with which we do not run."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from llm_passthrough.clients import is_loopback
+
+VIEW_FLOWS, VIEW_BYTES = "passthrough_view_flows", "passthrough_view_bytes"
+
+# Our own: name, type, default, what it is.
+OWN: tuple[tuple[str, type, object, str], ...] = (
+    ("passthrough_config", str, "", "The gateway's configuration file."),
+    ("passthrough_demo", bool, False, "Use the built-in demo provider."),
+    (VIEW_FLOWS, int, 2000, "How many finished calls are kept to look at; 0 for all of them."),
+    (VIEW_BYTES, str, "256m", "How many bytes of finished calls are kept; 0 for all of them."),
+)
 
 # What a gateway needs, whatever the user's own configuration of mitmproxy says.
 FORCED: Mapping[str, object] = {

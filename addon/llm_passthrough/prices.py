@@ -8,12 +8,12 @@ thread, not for the event loop.
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from operator import attrgetter
 from typing import Any
 
 from llm_passthrough.record import Cost
@@ -71,8 +71,7 @@ def price(
     """
     if not model or (usage.input_tokens is None and usage.output_tokens is None):
         return None
-    rates = _own(provider, model, table or {})
-    if rates is not None:
+    if table and (rates := _own(provider, model, table)) is not None:
         amount = _by_rates(usage, rates)
         return None if amount is None else Cost(amount, "USD", "config")
     return _listed(provider, model, usage, when)
@@ -113,67 +112,81 @@ def _listed(provider: str, model: str, usage: Usage, when: datetime) -> Cost | N
         return None
     name = _PROVIDERS.get(provider.lower(), provider.lower())
     try:
-        rates = None
-        if _is_plain(usage):
+        counts, rates = _plain_counts(usage), None
+        if counts is not None:
             rates = _plain_rates(name, model, int(when.timestamp()) // _BUCKET)
-        amount = calculate(name, model, usage, when) if rates is None else rates.of(usage)
+        if counts is None or rates is None:
+            amount = calculate(name, model, usage, when)
+        else:
+            amount = _sum(rates, counts)
     except (LookupError, ValueError, AttributeError, TypeError, ArithmeticError):
         # LookupError: it does not know the model. The others: it fails on some real answers.
         return None
-    return Cost(float(amount), "USD", f"genai-prices {_version()}")
+    return Cost(float(amount), "USD", _source())
 
 
-# genai-prices takes half a millisecond a call. Almost all calls have plain counts only and are
-# below every step of a price, where the price is linear: its rates are asked for once.
+# genai-prices takes half a millisecond a call, and as long to find that it does not know a model.
+# Almost all calls have plain counts only and are below every step of a price, where the price is
+# linear: its rates are asked for once.
 _BUCKET = 1800  # seconds for which they are kept: some prices depend on the time of day
 _STEP = 100_000  # input tokens; the lowest step of a known price is 128,000
-_PLAIN = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+_PLAIN = (
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "cache_write_5m_tokens", "cache_write_1h_tokens",
+)  # fmt: skip
+_plain_of = attrgetter(*_PLAIN)
+_others_of = attrgetter(*(ours for ours in _COUNTS.values() if ours not in _PLAIN))
+
+type _Counts = tuple[int, ...]  # as _PLAIN names them
+type _PerToken = tuple[Decimal, ...]  # US dollars that each of them adds; empty: it is not known
 
 
-@dataclass(frozen=True, slots=True)
-class _PlainRates:
-    """US dollars a token: fresh input, output, cached input, input that is written to a cache."""
-
-    fresh: Decimal
-    output: Decimal
-    read: Decimal
-    write: Decimal
-
-    def of(self, usage: Usage) -> Decimal:
-        read, write = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
-        fresh = (usage.input_tokens or 0) - read - write
-        made = usage.output_tokens or 0
-        return self.fresh * fresh + self.read * read + self.write * write + self.output * made
+def _plain_counts(usage: Usage) -> _Counts | None:
+    """The plain counts, unless others have a price here too, or a step of it is reached."""
+    if any(_others_of(usage)):
+        return None
+    counts = tuple(count or 0 for count in _plain_of(usage))
+    given, _, read, write, short, hour = counts
+    return counts if read + write <= given <= _STEP and short + hour <= write else None
 
 
-def _is_plain(usage: Usage) -> bool:
-    """Whether only the four plain counts have a price here, and no step of it is reached."""
-    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
-    if not cached <= (usage.input_tokens or 0) <= _STEP:
-        return False
-    return not any(getattr(usage, ours) for ours in _COUNTS.values() if ours not in _PLAIN)
+def _sum(rates: _PerToken, counts: _Counts) -> Decimal:
+    if not rates:
+        raise LookupError
+    return sum((rate * n for rate, n in zip(rates, counts, strict=True) if n), Decimal())
 
 
 @lru_cache(maxsize=512)
-def _plain_rates(provider: str, model: str, bucket: int) -> _PlainRates | None:
+def _plain_rates(provider: str, model: str, bucket: int) -> _PerToken | None:
     """The rates of a model, or None where its price is not linear. Raises as `calculate` does."""
     calculate = _calculator()
     assert calculate is not None
     when = datetime.fromtimestamp(bucket * _BUCKET, UTC)
 
     def cost(*counts: int) -> Decimal:
-        return calculate(provider, model, Usage(*counts), when)
+        return calculate(provider, model, _usage(counts), when)
 
     n = 1000
-    base = cost(n, 0)
-    rates = _PlainRates(
-        base / n,
-        (cost(n, n) - base) / n,
-        cost(n, 0, n, 0) / n,
-        cost(n, 0, 0, n) / n,
+    try:
+        base, written = cost(n), cost(n, 0, 0, n)
+    except LookupError:
+        return ()
+    more = (
+        base,
+        cost(n, n) - base,
+        cost(n, 0, n) - base,
+        written - base,
+        cost(n, 0, 0, n, n) - written,
+        cost(n, 0, 0, n, 0, n) - written,
     )
-    probe = (_STEP, 7001, 4003, 5009)
-    return rates if abs(rates.of(Usage(*probe)) - cost(*probe)) < Decimal("1e-12") else None
+    rates = tuple(amount / n for amount in more)
+    probes = ((_STEP, 7001, 4003, 5009, 3001, 2008), (_STEP, 7001, 4003, 5009, 0, 2008))
+    off = (abs(_sum(rates, probe) - cost(*probe)) for probe in probes)
+    return rates if max(off) < Decimal("1e-12") else None
+
+
+def _usage(counts: _Counts) -> Usage:
+    return Usage(**dict(zip(_PLAIN, counts, strict=False)))
 
 
 @cache
@@ -218,8 +231,8 @@ def _prices_tokens(prices: object) -> bool:
 
 
 @cache
-def _version() -> str:
+def _source() -> str:
     try:
-        return version("genai-prices")
+        return f"genai-prices {version('genai-prices')}"
     except PackageNotFoundError:
-        return "?"
+        return "genai-prices ?"

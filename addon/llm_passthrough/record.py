@@ -1,14 +1,17 @@
 """The record: one line about one exchange. Its names are published and stable.
 
-Lengths are bytes as on the wire, times are milliseconds, unknown is null. recorder.py makes it.
+Lengths are bytes as on the wire, times are milliseconds, unknown is null. recorder.py makes it,
+and nothing changes it; that it is not frozen is for speed (see usage.py).
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 from pydantic import Field, TypeAdapter
+from pydantic_core import to_json
 
 from llm_passthrough.usage import Reading, Usage
 
@@ -22,7 +25,7 @@ type Pairs = list[tuple[str, str]]
 type Text = Annotated[str | None, Field(description="null when unknown")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestPart:
     """The request as it was sent upstream (as it came in, if it never was); secrets replaced."""
 
@@ -37,7 +40,7 @@ class RequestPart:
     truncated: Annotated[bool, Field(description="whether body is shorter than what was sent")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponsePart:
     """The answer that the client got; secrets replaced."""
 
@@ -50,7 +53,7 @@ class ResponsePart:
     truncated: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Model:
     """The model that was asked for, and the one that answered."""
 
@@ -58,7 +61,7 @@ class Model:
     response: Text = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cost:
     """What the call cost, and who says so."""
 
@@ -67,7 +70,7 @@ class Cost:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Timing:
     """Milliseconds since the request's head was read; `gateway` is our own share of total."""
 
@@ -77,7 +80,7 @@ class Timing:
     gateway: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fault:
     """What went wrong, and on whose side."""
 
@@ -87,7 +90,7 @@ class Fault:
     code: Text = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """One exchange."""
 
@@ -172,11 +175,33 @@ class Facts:
 
 
 _ADAPTER = TypeAdapter(Record)
+_IN_ONE_GO = 128 << 10  # characters of a body
+_BODY = uuid4().hex  # stands for a body; nobody else knows it
 
 
 def line(record: Record) -> bytes:
     """A record as one line of JSON, with its line break."""
-    return _ADAPTER.dump_json(record) + b"\n"
+    request, response, long = record.request, record.response, list[str]()
+    if request.body is not None and len(request.body) > _IN_ONE_GO:
+        long.append(request.body)
+        request = replace(request, body=_BODY)
+    if response is not None and response.body is not None and len(response.body) > _IN_ONE_GO:
+        long.append(response.body)
+        response = replace(response, body=_BODY)
+    if not long:
+        return _ADAPTER.dump_json(record) + b"\n"
+    pieces: list[bytes] = []
+    rest = _ADAPTER.dump_json(replace(record, request=request, response=response))
+    for body in long:
+        before, _, rest = rest.partition(_BODY.encode())
+        pieces += (before, *_as_json(body))
+    return b"".join((*pieces, rest, b"\n"))
+
+
+def _as_json(body: str) -> Iterator[bytes]:
+    """A long text piece by piece: no other thread runs while one is made."""
+    for at in range(0, len(body), _IN_ONE_GO):
+        yield to_json(body[at : at + _IN_ONE_GO])[1:-1]
 
 
 def schema() -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._line = Bounded()
+        self._begun = False  # there is something in it
         self._after_cr = False
         self.lost = 0
         self._found: list[Message] = []
@@ -64,24 +65,23 @@ class Lines:
         """Cut text whose lines all end in a line feed."""
         lines = chunk.split(b"\n")
         last = lines.pop()
-        if not lines:
-            self._line.add(last)
-            return ()
-        if len(self._line):
+        if lines and self._begun:
             self._line.add(lines[0])
             lines[0] = self._take()
         for line in lines:
             self._see(line)
         if last:
             self._line.add(last)
+            self._begun = True
         return self._give()
 
     def end(self) -> Sequence[Message]:
-        if len(self._line):
+        if self._begun:
             self._see(self._take())
         return self._give()
 
     def _take(self) -> bytes:
+        self._begun = False
         if self._line.lost:
             self.lost += 1
             self._line.take()
@@ -89,6 +89,8 @@ class Lines:
         return self._line.take()
 
     def _give(self) -> Sequence[Message]:
+        if not self._found:
+            return ()
         found, self._found = self._found, []
         return found
 
@@ -111,16 +113,17 @@ class Sse(Lines):
         self._data: list[bytes] = []
         self._size = 0
 
+    def feed(self, chunk: bytes) -> Sequence[Message]:
+        pending = self._begun or self._size or self._event or self._after_cr
+        if not pending and (one := _one_event(chunk)) is not None:
+            return (one,)
+        return super().feed(chunk)
+
     def end(self) -> Sequence[Message]:
-        if len(self._line):
+        if self._begun:
             self._see(self._take())
         self._dispatch()
         return self._give()
-
-    def _split(self, chunk: bytes) -> Sequence[Message]:
-        pending = self._data or self._event or len(self._line)
-        one = None if pending else _one_event(chunk)
-        return super()._split(chunk) if one is None else (one,)
 
     def _see(self, line: bytes) -> None:
         if not line:
@@ -144,15 +147,24 @@ class Sse(Lines):
 
 def _one_event(chunk: bytes) -> Message | None:
     """What nearly every chunk is: one event, all of it, its name first if it has one."""
-    if not chunk.endswith(b"\n\n"):
+    if chunk.endswith(b"\n\n"):
+        end, data_line, returns = -2, b"\ndata: ", 0
+    elif chunk.endswith(b"\r\n\r\n"):
+        end, data_line, returns = -4, b"\r\ndata: ", 1
+    else:
         return None
-    start, event = 0, b""
-    if chunk.startswith(b"event: "):
-        start = chunk.find(b"\n") + 1
-        event = chunk[7 : min(start - 1, 262)].strip()
-    if chunk.startswith(b"data: ", start) and chunk.find(b"\n", start) == len(chunk) - 2:
-        return event, chunk[start + 6 : -2]
-    return None
+    if chunk.startswith(b"data: "):
+        event, data, lines = b"", chunk[6:end], 2
+    elif chunk.startswith(b"event: "):
+        event, found, data = chunk[7:end].partition(data_line)
+        lines = 3 if found else 0
+        event = event[:255].strip()
+    else:
+        return None
+    # As many line ends as these are, and no others.
+    if chunk.count(b"\n") != lines or chunk.count(b"\r") != lines * returns:
+        return None
+    return event, data
 
 
 # Everything up to the next bracket that is not in a string.

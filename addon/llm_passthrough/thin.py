@@ -12,13 +12,17 @@ from pydantic_core import from_json
 
 RAW = 256 << 10  # a text up to this length is kept as it is
 KEEP = 1 << 20  # how much of a longer text is kept, once it is thinned
+_PIECE = 64 << 10
 _STRING = 1024  # of a longer string this much stays
 _RUN = 256  # of a longer run of numbers this much stays
 _RUN_BYTES = b"0123456789+-.eE, \t\r\n"
 
-# As many short strings, and what lies between strings, as there are in one go.
-_SHORT = re.compile(rb'(?:[^"]*+"(?:[^"\\]|\\.){0,%d}+")*+[^"]*+' % _STRING, re.DOTALL)
-_WHOLE_ESCAPES = re.compile(rb"(?:[^\\]|\\u.{4}|\\[^u])*+", re.DOTALL)
+# As many short strings, with little between them, as there are in one go. A quote behind a
+# backslash may be in the string or end it: such a string is looked at on its own.
+_SHORT = re.compile(rb'(?:[^"]{0,%d}+"[^"]{0,%d}+(?<!\\)")*+[^"]{0,%d}+' % (_RUN, _STRING, _RUN))
+_BACKSLASH = 0x5C
+_END = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_WHOLE_ESCAPES = re.compile(rb"(?:[^\\]++|\\u.{4}|\\[^u])*+", re.DOTALL)
 _LONG_RUN = re.compile(rb"([-+.\deE,\s]{%d})[-+.\deE,\s]+(?=(.?))" % _RUN, re.DOTALL)
 
 _NUMBERS = re.compile(rb"\[[-+0-9.eE, \r\n]{64,}+\]")
@@ -51,10 +55,16 @@ class Thinner:
         match = _SHORT.match(piece, at)
         end = match.end() if match else at
         self._between(piece[at:end], out)
-        if end < len(piece):  # a string that is long, or that goes on in the next piece
+        if end == len(piece):
+            return end
+        quote = piece.find(b'"', end)
+        if quote == end:  # a string that is long, or that goes on in the next piece
             out.append(self._run(b'"') + b'"')
             self._string = True
-        return end + 1
+            return end + 1
+        stop = quote if quote >= 0 else len(piece)
+        self._between(piece[end:stop], out, long=True)
+        return stop
 
     def _inside(self, piece: bytes, at: int, out: list[bytes]) -> int:
         end = self._close(piece, at)
@@ -72,29 +82,26 @@ class Thinner:
 
     def _close(self, piece: bytes, start: int) -> int:
         """Where the string ends in this piece, else -1."""
-        at = start
-        while (found := piece.find(b'"', at)) >= 0:
-            if not self._odd(piece, start, found):
-                self._escaped = False
-                return found
-            at = found + 1
-        self._escaped = self._odd(piece, start, len(piece))
+        if self._escaped:
+            self._escaped = False
+            start += 1
+        end = piece.find(b'"', start)
+        if end >= start and (end == start or piece[end - 1] != _BACKSLASH):
+            return end
+        if end >= 0 and (match := _END.match(piece, start)):
+            return match.end() - 1
+        left = len(piece) - max(len(piece.rstrip(b"\\")), start)
+        self._escaped = left % 2 == 1
         return -1
 
-    def _odd(self, piece: bytes, start: int, end: int) -> bool:
-        """Whether an odd number of backslashes stands before `end`."""
-        at = end
-        while at > start and piece[at - 1] == 0x5C:
-            at -= 1
-        return ((end - at) + (at == start and self._escaped)) % 2 == 1
-
-    def _between(self, span: bytes, out: list[bytes]) -> None:
+    def _between(self, span: bytes, out: list[bytes], long: bool = False) -> None:
         """Text that is no long string; a run of numbers at its end may go on in the next piece."""
         rest = span.lstrip(_RUN_BYTES)
         self._hold(span[: len(span) - len(rest)], _RUN)
         if rest:
             body = rest.rstrip(_RUN_BYTES)
-            out.append(self._run(body[:1]) + _LONG_RUN.sub(_shorter, body))
+            start = self._run(body[:1])
+            out.append(start + (_LONG_RUN.sub(_shorter, body) if long else body))
             self._hold(rest[len(body) :], _RUN)
 
     def _hold(self, text: bytes, most: int) -> None:
@@ -147,9 +154,10 @@ class Bounded:
     def _thin(self, piece: bytes) -> None:
         if self._thinner is None:
             self._thinner = Thinner()
-            self._text = bytearray(self._thinner.feed(bytes(self._text)))
-        for start in range(0, len(piece), RAW):  # a huge piece is never held twice
-            self._text += self._thinner.feed(piece[start : start + RAW])
+            piece = bytes(self._text) + piece
+            self._text = bytearray()
+        for start in range(0, len(piece), _PIECE):  # no thread waits long for one search
+            self._text += self._thinner.feed(piece[start : start + _PIECE])
             if len(self._text) > KEEP:
                 self.lost = True
                 del self._text[KEEP:]

@@ -1,21 +1,18 @@
-"""What a call asked for and what its answer said: token counts as tables, a reading, an asking.
+"""What an answer said: token counts as tables, and a reading.
 
 Counts are inclusive: input holds cached tokens, output holds reasoning tokens. Unknown is None.
 """
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, get_type_hints
-from urllib.parse import unquote
-
-from llm_passthrough.thin import parsed, thinned
+from dataclasses import dataclass
+from typing import Any, NamedTuple, get_type_hints
 
 type Object = Mapping[str, Any]
-type _Path = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+# Never changed, but not frozen: that would make making one many times slower, and each call makes
+# one. So it is with all that a record is made of.
+@dataclass(slots=True)
 class Usage:
     """Token counts. Input includes cached tokens, output includes reasoning tokens."""
 
@@ -47,7 +44,7 @@ class Usage:
 NAMES = tuple(get_type_hints(Usage))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reading:
     """What an answer said. `first_token_at` is on the clock of whoever fed the reader.
 
@@ -69,16 +66,6 @@ class Reading:
     unread: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request asked for. `tools` is how many it offers; `session` names the client's ids."""
-
-    model: str | None = None
-    stream: bool | None = None
-    tools: int | None = None
-    session: Mapping[str, str] = field(default_factory=dict)
-
-
 class Counts:
     """How the counts of one dialect are found in its usage object.
 
@@ -90,193 +77,117 @@ class Counts:
 
     def __init__(self, mend: Callable[[Usage], Usage] | None = None, /, **rows: str) -> None:
         self._mend = mend
-        self._rows = {
-            name: tuple(_place(place) for place in row.split()) for name, row in rows.items()
-        }
+        self._tree: _Tree = {}
+        # In the order in which they are looked for: all places of a field, in each place all terms,
+        # for each term all choices.
+        self._places: list[_Place] = []
+        for name, row in rows.items():
+            for place, terms in enumerate(row.split()):
+                for term, choices in enumerate(terms.split("+")):
+                    for path in choices.split("|"):
+                        _plant(self._tree, path, len(self._places))
+                        self._places.append(_Place(name, place, term))
 
     def read(self, raw: Object, notes: list[str]) -> Usage | None:
         """The counts in `raw`, or None where there are none; oddities are added to `notes`."""
-        found = {name: self._find(name, raw, notes) for name in self._rows}
-        if all(value is None for value in found.values()):
+        hits: _Hits = {}
+        _find(raw, self._tree, hits, notes)
+        if not hits:
             return None
-        usage = Usage(**found)  # type: ignore[arg-type]  # audio_seconds alone is a float
+        found: dict[str, Any] = {}
+        last = self._places[0]
+        for order in sorted(hits):
+            here = self._places[order]
+            name, place, term = here
+            if name not in found:
+                found[name] = hits[order]
+            elif last.place == place and last.term != term:
+                found[name] += hits[order]
+            else:  # a later place, or another choice for a term that is there
+                continue
+            last = here
+        if "audio_seconds" in found:
+            found["audio_seconds"] = float(found["audio_seconds"])
+        usage = Usage(**found)
         return self._mend(usage) if self._mend else usage
 
-    def _find(self, name: str, raw: Object, notes: list[str]) -> int | float | None:
-        read = _number if name == "audio_seconds" else _count
-        for place in self._rows[name]:
-            total: int | float | None = None
-            for term in place:
-                for path in term:
-                    found = _at(raw, path)
-                    value = None if found is None else read(found, path, notes)
-                    if value is not None:
-                        total = value if total is None else total + value
-                        break
-            if total is not None:
-                return total
-        return None
+
+class _Place(NamedTuple):
+    """Where a count may stand: in which place of its field, and which term of that it is."""
+
+    name: str
+    place: int
+    term: int
 
 
-def _place(text: str) -> tuple[tuple[_Path, ...], ...]:
-    return tuple(
-        tuple(tuple(path.split(".")) for path in term.split("|")) for term in text.split("+")
-    )
+class _Node(NamedTuple):
+    """A key of a usage object: the places that it is, by their order, and the keys below it."""
+
+    path: str
+    orders: list[int]
+    below: "_Tree"
+
+
+type _Tree = dict[str, _Node]
+type _Hits = dict[int, int | float]  # by the order of their places
+
+
+def _plant(tree: _Tree, path: str, order: int) -> None:
+    keys = path.split(".")
+    for depth, key in enumerate(keys):
+        node = tree.setdefault(key, _Node(".".join(keys[: depth + 1]), [], {}))
+        tree = node.below
+    node.orders.append(order)
+
+
+def _find(raw: Object, tree: _Tree, hits: _Hits, notes: list[str]) -> None:
+    """Add the counts in `raw`: one look at each of its keys, however many places there are."""
+    for key, value in raw.items():
+        if value is None or (node := tree.get(key)) is None:
+            continue
+        path, orders, below = node
+        if orders:
+            plain = type(value) is int and 0 <= value < _MOST
+            count = value if plain else _count(value, path, notes)
+            if count is not None:
+                for order in orders:
+                    hits[order] = count
+        if not below:
+            continue
+        if isinstance(value, dict):
+            _find(value, below, hits, notes)
+        elif isinstance(value, list):
+            _find({name: _of_modality(value, name) for name in below}, below, hits, notes)
 
 
 _MODALITIES = {1: "TEXT", 2: "IMAGE", 3: "VIDEO", 4: "AUDIO", 5: "DOCUMENT"}
 _MOST = 1 << 53  # beyond this JSON numbers are not exact, and no count is
 
 
-def _at(raw: Any, path: _Path) -> Any:
-    for key in path:
-        if isinstance(raw, dict):
-            raw = raw.get(key)
-            if raw is None:
-                return None
-        elif isinstance(raw, list):
-            raw = _of_modality(raw, key)
-        else:
-            return None
-    return raw
-
-
-def _of_modality(rows: list[Any], key: str) -> int | None:
+def _of_modality(rows: list[Any], key: str) -> int | float | None:
     total = None
     for row in rows:
         if isinstance(row, dict):
             name = row.get("modality")
             name = _MODALITIES.get(name) if isinstance(name, int) else name
             if isinstance(name, str) and name.upper() == key:
-                total = _sum(total, _count(row.get("tokenCount", row.get("tokens")), (key,), []))
-    return total if total is None else int(total)
+                total = _sum(total, _count(row.get("tokenCount", row.get("tokens")), key, []))
+    return total
 
 
-def _count(value: Any, path: _Path, notes: list[str]) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST:
+def _count(value: Any, path: str, notes: list[str]) -> int | float | None:
+    """A number as a count; seconds alone need not be whole."""
+    if type(value) is int and 0 <= value < _MOST:
         return value
-    notes.append(f"usage: {'.'.join(path)} is not a count")
-    return None
-
-
-def _number(value: Any, path: _Path, notes: list[str]) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST:
-        return float(value)
-    notes.append(f"usage: {'.'.join(path)} is not a number")
+    if isinstance(value, float) and 0 <= value < _MOST:
+        if path.endswith("seconds"):
+            return value
+        if value.is_integer():
+            return int(value)
+    if value is not None:
+        notes.append(f"usage: {path} is not a count")
     return None
 
 
 def _sum(one: float | None, other: float | None) -> Any:
     return other if one is None else one if other is None else one + other
-
-
-_MODEL = re.compile(rb"/(?:models|tunedModels|deployments|model|engines)/([^/?]+)")
-_METHOD = re.compile(r":[A-Za-z]+\Z")
-_MODEL_PART = re.compile(
-    rb'content-disposition:[^\r\n]*;\s*name="model"[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n--',
-    re.I,
-)
-_STREAMS = re.compile(
-    rb":streamGenerateContent|:streamRawPredict|/(converse|invoke-with-response)-stream\Z"
-)
-_PARTS = 64 << 10  # how much of a multipart body is looked at
-_LONGEST = 256
-
-# Ids by which clients tie calls together, and where they stand in the body.
-_SESSION: Mapping[str, _Path] = {
-    "user_id": ("metadata", "user_id"),
-    "session_id": ("session_id",),
-    "metadata_session_id": ("metadata", "session_id"),
-    "conversation_id": ("conversation", "id"),
-    "conversation": ("conversation",),
-    "previous_response_id": ("previous_response_id",),
-    "previous_interaction_id": ("previous_interaction_id",),
-    "prompt_cache_key": ("prompt_cache_key",),
-    "safety_identifier": ("safety_identifier",),
-    "user": ("user",),
-}
-# Claude Code puts its session into metadata.user_id: `user_.._account_.._session_UUID`, or JSON.
-_CLAUDE_SESSION = re.compile(
-    r'_session_([0-9a-fA-F-]{8,64})\Z|"session_id"\s*:\s*"([^"\\]{1,128})"'
-)
-
-
-def read_request(path: bytes, shape: str, body: bytes) -> Asked:
-    """What a request asks for, by its path (raw, after the prefix) and its body.
-
-    `shape` is the dialect of the route: openai, anthropic or google. Costs time in proportion to
-    the body, memory of about twice what `thin` keeps; never raises.
-    """
-    path, _, query = path.partition(b"?")
-    if body.startswith(b"--"):
-        part = _MODEL_PART.search(body, 0, _PARTS)
-        return Asked(model=part[1].decode("utf-8", "replace") if part else None)
-    ask = _object(body)
-    return Asked(
-        model=_model(path, query, shape, ask),
-        stream=_streams(path, ask) if ask or body else None,
-        tools=_tools(ask),
-        session=_session(ask),
-    )
-
-
-def _object(body: bytes) -> Object:
-    try:
-        value = parsed(thinned(body), partial=True)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _model(path: bytes, query: bytes, shape: str, ask: Object) -> str | None:
-    if match := _MODEL.search(path):
-        name = unquote(match[1].decode("latin-1"))
-        if name not in ("chat", "embeddings", "images"):  # Azure: /models/chat/completions
-            # Google puts the method behind the model; elsewhere a colon is part of the name.
-            return _METHOD.sub("", name) if shape == "google" or b"/publishers/" in path else name
-    for name in ("model", "modelId", "agent"):
-        value = ask.get(name)
-        if isinstance(value, str) and 0 < len(value) <= _LONGEST:
-            return value
-    if match := re.search(rb"(?:^|&)model=([^&]{1,256})", query):
-        return unquote(match[1].decode("latin-1"))
-    return None
-
-
-def _streams(path: bytes, ask: Object) -> bool | None:
-    if _STREAMS.search(path):
-        return True
-    return ask.get("stream") is True
-
-
-def _tools(ask: Object) -> int | None:
-    tools = ask.get("tools") or ask.get("functions") or _at(ask, ("toolConfig", "tools"))
-    if not isinstance(tools, list):
-        return 0 if ask else None
-    return sum(_declared(tool) for tool in tools)
-
-
-def _declared(tool: Any) -> int:
-    """Gemini lists its functions inside one tool."""
-    if isinstance(tool, dict):
-        for key in ("functionDeclarations", "function_declarations"):
-            if isinstance(tool.get(key), list):
-                return len(tool[key])
-    return 1
-
-
-def _session(ask: Object) -> dict[str, str]:
-    found = {}
-    for name, path in _SESSION.items():
-        value = _at(ask, path)
-        if isinstance(value, str) and 0 < len(value) <= 512:
-            found[name] = value
-    if (user := found.get("user_id")) and (match := _CLAUDE_SESSION.search(user)):
-        found["session_id"] = match[1] or match[2]
-    return found

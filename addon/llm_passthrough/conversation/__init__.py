@@ -10,7 +10,6 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from llm_passthrough.conversation.answering import answer
@@ -38,9 +37,18 @@ def turns(record: Mapping[str, Any]) -> list[Turn]:
 def asked(value: Any, most: int | None = None) -> list[Turn]:
     """What a request says, given its JSON; nothing where it is of no known shape.
 
-    No more than `most` turns are read, where that is given.
+    Where `most` is given, the turns after that many parts are left out.
     """
-    return _clean(islice(request(as_dict(value)), most))
+    return _clean(_first(request(as_dict(value)), most))
+
+
+def _first(found: Iterable[Turn], most: int | None) -> Iterator[Turn]:
+    count = 0
+    for turn in found:
+        yield turn
+        count += 1 + len(turn.parts)
+        if most is not None and count >= most:
+            return
 
 
 def answered(content: bytes) -> list[Turn]:

@@ -17,6 +17,7 @@ type Kind = Literal[
 # Nothing real is nested like that; what is becomes JSON text.
 _DEEPEST = 8
 _LONG_FIELD = 2000
+_MOST = 10_000  # nobody reads more parts of one turn
 # Fields of an item that say nothing about what was called.
 _BOOKKEEPING = frozenset({"id", "type", "status", "call_id", "name", "cache_control", "namespace"})
 
@@ -52,7 +53,9 @@ def parts(content: Any, depth: int = 0) -> list[Part]:
     if isinstance(content, str):
         return [Part("text", content)] if content else []
     if isinstance(content, list) and depth < _DEEPEST:
-        return [part for one in content for part in parts(one, depth + 1)]
+        found = [part for one in content[:_MOST] for part in parts(one, depth + 1)]
+        more = len(content) - _MOST
+        return found if more <= 0 else [*found, Part("note", f"{more} more parts")]
     if isinstance(content, dict):
         return list(_part(content, depth))
     return [] if content is None else [Part("raw", compact(content))]

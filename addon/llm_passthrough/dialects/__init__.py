@@ -6,6 +6,7 @@ without a dialect only errors are read.
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from llm_passthrough.dialects.anthropic import MESSAGES
 from llm_passthrough.dialects.bedrock import CONVERSE, INVOKE
@@ -113,9 +114,15 @@ def reader(
         if dialect not in _SOCKETS:
             return None
         dialect = SOCKET if dialect is RESPONSES else dialect
+    if dialect is not CONVERSE and dialect is not INVOKE:
+        headers = ()  # Amazon Bedrock's alone are read
     return AnswerReader(dialect, content_type, status, headers)
 
 
 def _row(path: str) -> tuple[str, Dialect | None] | None:
-    end = path[-_LONGEST:]  # bounds the search; no operation's path is that long
+    return _found(path[-_LONGEST:])  # bounds the search; no operation's path is that long
+
+
+@lru_cache(maxsize=1024)
+def _found(end: str) -> tuple[str, Dialect | None] | None:
     return next(((name, how) for name, pattern, how in _TABLE if pattern.search(end)), None)

@@ -11,7 +11,7 @@ _CODES = ("code", "error_code", "statusCode")
 def see_fault(draft: Draft, value: Object) -> bool:
     """Note the error that a message of a good answer holds, if it holds one."""
     error = value.get("error")
-    if not error and "choices" in value:  # the usual event of the usual stream
+    if not error and ("choices" in value or "candidates" in value):  # the usual events
         return False
     if error and isinstance(error, dict | str):
         _note(draft, value, error)

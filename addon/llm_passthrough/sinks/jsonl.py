@@ -37,6 +37,7 @@ class Jsonl:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
+        self._where = str(path)
         self._rotate_bytes = rotate_bytes
         self._rotate_seconds = rotate_seconds
         self._clock = clock
@@ -53,8 +54,7 @@ class Jsonl:
 
     def write(self, record: Record, line: bytes) -> None:
         """Append one line with one write; what was written in part is taken back."""
-        self._follow()
-        end = os.fstat(self._fd).st_size
+        end = self._follow()
         if end and (end + len(line) > self._rotate_bytes or self._old()):
             self._rotate()
         try:
@@ -90,7 +90,7 @@ class Jsonl:
         except OSError:
             os.close(fd)
             raise
-        self._fd = fd
+        self._fd, self._file = fd, (status.st_dev, status.st_ino)
         self._born = status.st_mtime if status.st_size else self._clock()
 
     def _locked(self) -> int:
@@ -102,19 +102,20 @@ class Jsonl:
             raise
         return fd
 
-    def _follow(self) -> None:
-        """Open anew when somebody renamed or removed the file."""
+    def _follow(self) -> int:
+        """Open anew when somebody renamed or removed the file; how long it is."""
         try:
-            here = os.stat(self._path, follow_symlinks=False)
-            same = os.path.samestat(here, os.fstat(self._fd)) if self._fd >= 0 else False
+            here = os.stat(self._where, follow_symlinks=False)
+            if self._fd >= 0 and self._file == (here.st_dev, here.st_ino):
+                return here.st_size
         except FileNotFoundError:
-            same = False
-        if not same:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-            _make(self._path.parent)
-            self._open()
+            pass
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        _make(self._path.parent)
+        self._open()
+        return os.fstat(self._fd).st_size
 
     def _old(self) -> bool:
         return self._clock() - self._born >= self._rotate_seconds

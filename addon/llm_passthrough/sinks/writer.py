@@ -6,11 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
-from llm_passthrough.record import Facts, Record, line
-from llm_passthrough.recorder import Prices, build
+from llm_passthrough.record import Facts, Record
+from llm_passthrough.recorder import Prices, told
 from llm_passthrough.redact import Redactor
 
 _LOG = logging.getLogger(__name__)
@@ -22,6 +21,11 @@ type Chore = tuple[str, Callable[[], object]]
 
 _CHORES_EVERY = 600.0
 """Seconds between two rounds of chores, such as the removal of old records."""
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds for which the writer may make the event loop wait for Python's lock; for
+sys.setswitchinterval, by whoever starts both. With Python's own 5 ms the loop would be that late
+whenever many records are written."""
 
 
 class Sink(Protocol):
@@ -136,17 +140,19 @@ class Writer:
 
     def _record(self, facts: Facts) -> None:
         try:
-            record = build(facts, self._redactor, self._prices)
-            text = line(record)
+            record, line = told(facts, self._redactor, self._prices)
         except Exception as error:  # noqa: BLE001 - one bad exchange must not end the writer
             self.tally.failed += 1
             self._fail(f"a record could not be built ({type(error).__name__})")
             return
         faults: list[str] = []
         for sink in self._sinks:
-            fault = self._safely(sink.name, partial(sink.write, record, text))
-            if fault is not None and sink.durable:
-                faults.append(fault)
+            try:
+                sink.write(record, line)
+            except Exception as error:  # noqa: BLE001 - a sink is a guest: its fault is told
+                fault = self._fault(sink.name, error)
+                if sink.durable:
+                    faults.append(fault)
         if faults:
             self.tally.failed += 1
             self._fail("; ".join(faults))
@@ -154,15 +160,17 @@ class Writer:
             self.tally.written += 1
             self.tally.fault = None
 
-    def _safely(self, name: str, action: Callable[[], object]) -> str | None:
-        """Let a sink do something; what went wrong, if it did."""
+    def _safely(self, name: str, action: Callable[[], object]) -> None:
         try:
             action()
-        except Exception as error:  # noqa: BLE001 - a sink is a guest: its fault is told
-            fault = f"{name}: {getattr(error, 'strerror', None) or type(error).__name__}"
-            self._say(name, fault)
-            return fault
-        return None
+        except Exception as error:  # noqa: BLE001 - a chore must not end the writer
+            self._fault(name, error)
+
+    def _fault(self, name: str, error: Exception) -> str:
+        """Say what went wrong with a sink or a chore; its own text may hold a secret."""
+        fault = f"{name}: {getattr(error, 'strerror', None) or type(error).__name__}"
+        self._say(name, fault)
+        return fault
 
     def _fail(self, fault: str) -> None:
         self.tally.fault = fault

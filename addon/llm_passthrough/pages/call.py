@@ -1,0 +1,188 @@
+"""One call whole: its conversation, what is new in it, and what became of the prompt cache."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
+from typing import Any
+
+from llm_passthrough.conversation import loads, tools, turns
+from llm_passthrough.conversation.values import as_dict
+from llm_passthrough.ledger import Entry
+from llm_passthrough.pages import cachewhy, facts
+from llm_passthrough.pages.cells import tone
+from llm_passthrough.pages.difference import Difference, difference, follows, lines, previous
+from llm_passthrough.pages.prompt import Prompt, prompt
+from llm_passthrough.pages.render import render
+from llm_passthrough.pages.site import Site
+from llm_passthrough.pages.store import Store
+from llm_passthrough.pages.talk import Said, talk
+from llm_passthrough.shown import duration
+
+_CANDIDATES = 80
+_SECONDS = 0.4
+_LATER = 12
+_SECONDS_LATER = 0.15
+_FOLDED_FROM = 3
+
+
+def page(site: Site, id_: str) -> bytes | None:
+    """The page of a call; None when there is no such record. May raise LedgerError."""
+    entry = site.store.find(id_)
+    record = entry.record() if entry else {}
+    if entry is None or not record:
+        return None
+    now = prompt(record)
+    before, old = _before(site.store, entry, now)
+    changed = difference(before, now) if before else None
+    said = talk(turns(record), turns(old))
+    response = as_dict(record.get("response"))
+    status = " ".join(str(w) for w in (response.get("status"), record.get("outcome")) if w)
+    total = as_dict(record.get("timing_ms")).get("total")
+    return render(
+        "call.html",
+        title=facts.model(record),
+        here="call",
+        id=entry.row.id,
+        record=record,
+        model=facts.model(record),
+        status=status,
+        tone=tone(entry.row.outcome),
+        error=facts.error(record),
+        kept=facts.kept(record),
+        usage=facts.usage(record),
+        total=duration(total) if isinstance(total, int | float) else "",
+        speed=facts.speed(record),
+        timeline=facts.timeline(record),
+        facts=facts.facts(record),
+        report=_report(record, now, before, changed),
+        changed=changed,
+        before_id=before.id if before else "",
+        next_id=_next(site.store, entry, now),
+        gap=_gap(before, now),
+        told=_told(changed) if changed else "",
+        diffs=list(_diffs(before, now, changed)) if before and changed else [],
+        tools=tools(loads(_text(record))),
+        groups=groups(said),
+        fresh=before is not None,
+    )
+
+
+def raw(site: Site, id_: str) -> bytes | None:
+    """Request and answer as they went; None when there is no such record."""
+    entry = site.store.find(id_)
+    record = entry.record() if entry else {}
+    if entry is None or not record:
+        return None
+    return render(
+        "raw.html",
+        title=facts.model(record),
+        here="call",
+        id=entry.row.id,
+        model=facts.model(record),
+        sides=list(facts.raw(record)),
+    )
+
+
+def groups(said: Sequence[Said]) -> list[tuple[str, list[Said]]]:
+    """The messages, in runs of old ones that are folded and of others.
+
+    What the tools are stands above: their turn is left out.
+    """
+    found: list[tuple[str, list[Said]]] = []
+    for old, run in groupby((one for one in said if one.role != "tools"), lambda one: one.old):
+        messages = list(run)
+        folded = old and len(messages) >= _FOLDED_FROM
+        found.append(("old" if folded else "", messages))
+    return found
+
+
+def _before(store: Store, entry: Entry, now: Prompt) -> tuple[Prompt | None, dict[str, Any]]:
+    """The turn before among the calls before, as far as some time allows, and its record."""
+    if not (now.messages or now.previous_id):
+        return None, {}
+    records: dict[str, dict[str, Any]] = {}
+
+    def candidates() -> Iterator[Prompt]:
+        nearest = store.beside(entry.row, later=False)
+        for one in _some(nearest, _CANDIDATES, _SECONDS):
+            record = one.record()
+            found = prompt(record)
+            records[found.id] = record
+            yield found
+
+    found = previous(now, candidates())
+    return (found, records[found.id]) if found else (None, {})
+
+
+def _next(store: Store, entry: Entry, now: Prompt) -> str:
+    """The id of the turn after, if it is among the next calls."""
+    if not now.messages:
+        return ""
+    for one in _some(store.beside(entry.row, later=True), _LATER, _SECONDS_LATER):
+        later = prompt(one.record())
+        score = follows(later, now)
+        if score is not None and score[0] >= 2:
+            return later.id
+    return ""
+
+
+def _some(
+    entries: Iterator[Entry],
+    most: int,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Entry]:
+    end = clock() + seconds
+    for entry in islice(entries, most):
+        yield entry
+        if clock() > end:
+            return
+
+
+def _report(
+    record: Mapping[str, Any], now: Prompt, before: Prompt | None, changed: Difference | None
+) -> cachewhy.Report | None:
+    """What became of the cache, for calls that have to do with one."""
+    if not now.messages or record.get("outcome") == "refused" or now.input_tokens is None:
+        return None
+    return cachewhy.report(now, before, changed)
+
+
+def _gap(before: Prompt | None, now: Prompt) -> str:
+    if before is None or before.began is None or now.began is None:
+        return ""
+    return duration((now.began - before.began) * 1000)
+
+
+def _told(changed: Difference) -> str:
+    """What is different, in a line."""
+    words = [f"{changed.added} new {'message' if changed.added == 1 else 'messages'}"]
+    if changed.lost:
+        words.append(f"{changed.lost} of the old ones changed or gone, from {changed.same + 1} on")
+    for name, change in (("system prompt", changed.system), ("tools", changed.tool)):
+        words.append(f"{name} {'unchanged' if change is None else 'changed'}")
+    words += [f"{name} changed" for name, _, _ in (*changed.settings, *changed.headers)]
+    if changed.model is not None:
+        words.append(f"model {changed.model[0]} → {changed.model[1]}")
+    return "; ".join(words)
+
+
+def _diffs(
+    before: Prompt, now: Prompt, changed: Difference
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """What changed line by line, by the names of the parts."""
+    if changed.system is not None:
+        yield "system prompt", lines(before.system, now.system)
+    if changed.tool is not None:
+        yield "tools", lines((t.text for t in before.tools), (t.text for t in now.tools))
+    if changed.lost and changed.added:
+        here = slice(changed.same, changed.same + 1)
+        old, new = before.messages[here], now.messages[here]
+        told = lines((m.text for m in old), (m.text for m in new))
+        yield f"message {changed.same + 1}", told
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    request = as_dict(record.get("request"))
+    body = request.get("body")
+    return body if isinstance(body, str) and request.get("encoding") != "base64" else ""

@@ -1,0 +1,1 @@
+"""Benchmarks: what looking, recording and passing on cost. Not part of the package."""

@@ -1,0 +1,48 @@
+"""The benchmarks run, and say what they measured; how quick anything is, no test asserts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "bench", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_every_case_runs_and_is_told_on_the_screen_and_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    run = bench("--share", "0.0005", "--rounds", "1", "--json", str(file))
+    assert run.returncode == 0, run.stderr
+    results = {row["name"]: row for row in json.loads(file.read_text())["results"]}
+    for group in ("chunk", "100 KB", "record", "loop", "memory"):
+        assert [name for name in results if group in name], group
+    for name, row in results.items():
+        assert name in run.stdout
+        assert len(row["values"]) == 1
+        assert row["median"] == row["best"] >= 0
+        assert (row["ratio"] is None) is (row["against"] is None)
+
+
+def test_only_the_cases_that_are_named_run_and_what_they_are_compared_with(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    run = bench("--share", "0.0005", "--rounds", "3", "--only", "gemini, ch", "--json", str(file))
+    assert run.returncode == 0, run.stderr
+    results = json.loads(file.read_text())["results"]
+    assert [row["name"] for row in results] == ["bare tee, chunk", "gemini, chunk"]
+    assert all(len(row["values"]) == 3 for row in results)
+
+
+def test_a_name_that_no_case_has_is_refused() -> None:
+    run = bench("--only", "nonsense")
+    assert run.returncode == 2
+    assert "no case has such a name" in run.stderr
