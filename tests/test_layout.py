@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from llm_passthrough.attach import Life
+from llm_passthrough.cli.desk import Desk
 from llm_passthrough.egress import Egress
 from llm_passthrough.gateway import Gateway
 from llm_passthrough.layer import PassthroughSignHook
@@ -53,6 +54,7 @@ HELPERS = {
     Life: {"start", "reload"},
     Notes: {"write", "close", "own"},
     LastCalls: set(),
+    Desk: {"replay", "replay_file"},
 }
 VAGUE = frozenset("utils util helpers helper manager managers common misc core base_utils".split())
 

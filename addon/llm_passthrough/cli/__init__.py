@@ -8,6 +8,8 @@ from llm_passthrough.cli.check import check
 from llm_passthrough.cli.env import env
 from llm_passthrough.cli.explain import explain
 from llm_passthrough.cli.logs import app as logs
+from llm_passthrough.cli.open import open_
+from llm_passthrough.cli.replay import replay
 from llm_passthrough.cli.run import serve, web
 from llm_passthrough.cli.run_command import run
 from llm_passthrough.cli.schema import schema
@@ -26,6 +28,8 @@ app.command()(env)
 app.command()(check)
 app.command()(explain)
 app.command()(schema)
+app.command("open")(open_)
+app.command()(replay)
 app.add_typer(logs, name="logs")
 app.add_typer(ca, name="ca")
 

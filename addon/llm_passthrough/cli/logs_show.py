@@ -1,21 +1,18 @@
 """`llm-passthrough logs show`: one call whole, its conversation above all."""
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from llm_passthrough.cli.logs_find import the_record
 from llm_passthrough.cli.logs_source import (
     ConfigFile,
     File,
     Json,
-    fail,
-    ledger_of,
     out,
-    reading,
 )
 from llm_passthrough.cli.logs_view import (
     dumped,
@@ -26,15 +23,12 @@ from llm_passthrough.cli.logs_view import (
     safe_lines,
     tokens,
 )
-from llm_passthrough.columns import Row
 from llm_passthrough.conversation import Part, Turn, turns
 from llm_passthrough.conversation.values import size
-from llm_passthrough.ledger import Count, Ledger, Span
 
 Id = Annotated[str, typer.Argument(help="The id, its beginning, or `last`.")]
 Full = Annotated[bool, typer.Option("--full", help="Show long texts whole.")]
 
-_CHOICES = 10
 _LONGEST = 8000
 _RULE = 60
 _STYLES = {
@@ -52,15 +46,7 @@ def show(
     id_: Id, full: Full = False, file: File = None, config: ConfigFile = None, json: Json = False
 ) -> None:
     """Show one call: the conversation, its usage, cost and timing."""
-    ledger = ledger_of(file, config)
-    with reading() as count:
-        record, rows = _found(ledger, id_, count)
-    if not rows:
-        fail(f"no record whose id begins with {safe(id_, 40)}")
-    if len(rows) > 1:
-        listed = "\n".join(f"  {safe(row.id)}  {local_time(row.time)}" for row in rows)
-        more = "\n  ..." if len(rows) == _CHOICES else ""
-        fail(f"several records begin with {safe(id_, 40)}; give more of the id:\n{listed}{more}")
+    record = the_record(id_, file, config)
     if json:
         typer.echo(dumped(record))
         return
@@ -69,22 +55,6 @@ def show(
         console.print(line, soft_wrap=True)
     for turn in turns(record):
         _print_turn(console, turn, None if full else _LONGEST)
-
-
-def _found(ledger: Ledger, id_: str, count: Count) -> tuple[dict[str, Any], list[Row]]:
-    """The first record of that name, and the columns of all of them."""
-    record: dict[str, Any] = {}
-    rows: list[Row] = []
-    if id_ == "last":
-        found = islice(ledger.read(Span(), count), 1)
-    else:
-        found = islice(ledger.find(id_, count), _CHOICES)
-    for entry in found:
-        record = record or entry.record()
-        rows.append(entry.row)
-        if entry.row.id == id_:
-            return entry.record(), [entry.row]
-    return record, rows
 
 
 def head(record: dict[str, Any]) -> Iterator[Text]:

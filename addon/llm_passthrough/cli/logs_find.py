@@ -1,0 +1,32 @@
+"""The one record that an id names: the id itself, its beginning, or `last`."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from llm_passthrough.cli.logs_source import fail, ledger_of, reading
+from llm_passthrough.cli.logs_view import local_time, safe
+from llm_passthrough.ledger import Span
+
+_CHOICES = 10
+
+
+def the_record(id_: str, file: Path | None, config: Path | None) -> dict[str, Any]:
+    """The record of that name as JSON values; ends with a line where there is none, or several."""
+    ledger = ledger_of(file, config)
+    with reading() as count:
+        found = ledger.read(Span(), count) if id_ == "last" else ledger.find(id_, count)
+        record: dict[str, Any] = {}
+        rows = []
+        for entry in islice(found, 1 if id_ == "last" else _CHOICES):
+            if entry.row.id == id_:
+                return entry.record()
+            record = record or entry.record()
+            rows.append(entry.row)
+    if not rows:
+        fail(f"no record whose id begins with {safe(id_, 40)}")
+    if len(rows) > 1:
+        listed = "\n".join(f"  {safe(row.id)}  {local_time(row.time)}" for row in rows)
+        more = "\n  ..." if len(rows) == _CHOICES else ""
+        fail(f"several records begin with {safe(id_, 40)}; give more of the id:\n{listed}{more}")
+    return record

@@ -1,0 +1,121 @@
+"""`llm-passthrough replay`: a recorded call goes out again, and both answers stand side by side."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from llm_passthrough.cli.again import NoGatewayError, Place, ask
+from llm_passthrough.cli.logs_find import the_record
+from llm_passthrough.cli.logs_source import ConfigFile, File, Json, fail, ledger_of, out
+from llm_passthrough.cli.logs_view import answer_status, dumped, duration, local_time, money, safe
+from llm_passthrough.cli.logs_view import tokens as count
+from llm_passthrough.cli.sidebyside import compared
+from llm_passthrough.columns import Row, of_json
+from llm_passthrough.ledger import Count, Ledger, LedgerError, Span
+from llm_passthrough.record import line
+from llm_passthrough.recorder import build
+from llm_passthrough.redact import Redactor
+from llm_passthrough.resend import ResendError, resend
+
+TOKEN = "LLM_PASSTHROUGH_TOKEN"  # noqa: S105 - the name of a variable
+_LOOK, _LOOKS, _RECENT = 0.1, 15, 50
+
+_FACTS: tuple[tuple[str, Callable[[Row], str | Text]], ...] = (
+    ("call", lambda row: safe(row.id)),
+    ("time", lambda row: local_time(row.time)),
+    ("status", answer_status),
+    ("model", lambda row: safe(row.model or "-", 60)),
+    ("key", lambda row: safe(row.key or "-", 40)),
+    ("in", lambda row: count(row.input_tokens)),
+    ("cached", lambda row: count(row.cache_read_tokens)),
+    ("out", lambda row: count(row.output_tokens)),
+    ("cost", lambda row: money(row.cost, row.currency)),
+    ("first token", lambda row: duration(row.first_token_ms)),
+    ("total", lambda row: duration(row.total_ms)),
+)
+
+
+def replay(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The id, its beginning, or `last`.")],
+    model: Annotated[str | None, typer.Option(help="Another model than the recorded one.")] = None,
+    key: Annotated[str | None, typer.Option(help="The name of the key to sign it with.")] = None,
+    gateway: Annotated[
+        str, typer.Option(help="The running gateway that it goes through.")
+    ] = "http://127.0.0.1:8080",
+    file: File = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Send a recorded call again through a running gateway, and compare the answers."""
+    first = the_record(id_, file, config)
+    ident = str(first.get("id"))
+    try:
+        made = resend(first, model)
+        place = Place.of(gateway)
+        place.check()
+        if made.altered:
+            typer.echo("llm-passthrough: [redacted] stands in its body, and is sent so", err=True)
+        control = {"x-passthrough-replay": ident} | ({"x-passthrough-key": key} if key else {})
+        token = os.environ.get(TOKEN, "")
+        facts = ask(place, made, control, token, str(first.get("provider") or ""))
+    except ResendError as error:
+        fail(f"{safe(ident)} cannot be sent again: {error}")
+    except NoGatewayError as error:
+        fail(str(error), 2)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    facts.replay_of = ident
+    again = _as_told(line(build(facts, Redactor([]))))
+    again = _noted(ledger_of(file, config), ident, facts.started) or again
+    if json:
+        typer.echo(dumped(first))
+        typer.echo(dumped(again))
+    else:
+        console = out()
+        console.print(table(first, again))
+        console.print()
+        console.print(compared(first, again), soft_wrap=True)
+    if again.get("outcome") != "ok":
+        raise typer.Exit(1)
+
+
+def table(first: Mapping[str, Any], again: Mapping[str, Any]) -> Table:
+    """What is known of both calls, side by side."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", "first call", "replay"):
+        shown.add_column(title, overflow="fold")
+    rows = [row for row in (of_json(first), of_json(again)) if row]
+    for name, cell in _FACTS:
+        shown.add_row(Text(name, "bold"), *(cell(row) for row in rows))
+    return shown
+
+
+def _as_told(text: bytes) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(text)
+    told["timing_ms"]["gateway"] = None  # nobody outside of it knows its share
+    return told
+
+
+def _noted(ledger: Ledger, ident: str, started: float) -> dict[str, Any] | None:
+    """The gateway's own record of the replay: where it writes into this log, a moment later.
+
+    Without it the call is told as it was seen from here.
+    """
+    for _ in range(_LOOKS):
+        try:
+            for entry in islice(ledger.read(Span(since=started - 1), Count()), _RECENT):
+                if ident.encode() in entry.text():
+                    record = entry.record()
+                    if record.get("replay_of") == ident:
+                        return record
+        except LedgerError:
+            return None
+        time.sleep(_LOOK)
+    return None
