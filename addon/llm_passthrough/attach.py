@@ -86,9 +86,8 @@ class Life:
         parts = build(settings, self._env, master.options.passthrough_config or "environment")
         layer.install(settings.limits.request_buffer)
         shown = self._console if self._shows(master, settings.console) else None
-        writer = writer_of(parts, shown)
         self.views = views.addons(master)
-        writer._sinks += self.views[:1]
+        writer = writer_of(parts, shown, *self.views[:1])
         writer.start()
         sys.setswitchinterval(SWITCH_INTERVAL)
         master.options.update(**options.FORCED)

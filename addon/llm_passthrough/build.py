@@ -261,8 +261,8 @@ def log_path(config: Config) -> Path:
     return Path(config.log.path).expanduser()
 
 
-def writer_of(parts: Parts, console: Console | None) -> Writer:
-    """A writer to the configured files, and to `console` if there is one.
+def writer_of(parts: Parts, console: Console | None, *more: Sink) -> Writer:
+    """A writer to the configured files, to `console` if there is one, and to `more` sinks.
 
     Raises ConfigError when a file cannot be had.
     """
@@ -279,6 +279,7 @@ def writer_of(parts: Parts, console: Console | None) -> Writer:
             chores.append(("sqlite", lambda: database.prune(age, log.keep_bytes, time.time())))
     if console is not None:
         sinks.append(ConsoleSink(console))
+    sinks.extend(more)
     return Writer(sinks, parts.redactor, log.queue, prices=parts.config.prices, chores=chores)
 
 
