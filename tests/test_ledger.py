@@ -276,7 +276,7 @@ def test_a_file_that_retention_removes_meanwhile_is_no_fault(tmp_path: Path) -> 
 @pytest.mark.parametrize("newest_first", [False, True], ids=["forwards", "backwards"])
 def test_a_span_is_sought_not_read(newest_first: bool, tmp_path: Path) -> None:
     """Of a log of a month, an hour costs the hour and the day behind it, at most."""
-    hourly = [made.record(f"{n:04d}", T + n * 3600, answered="x" * 9000) for n in range(720)]
+    hourly = [made.record(f"{n:04d}", T + n * 3600, answered="x" * 3000) for n in range(720)]
     path = as_jsonl(tmp_path, hourly)
     touched = Count()
     read = lines_of.forwards if not newest_first else lines_of.backwards
@@ -294,9 +294,9 @@ def test_a_span_is_sought_not_read(newest_first: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong_by", [-40 * 86_400, 40 * 86_400], ids=["back", "ahead"])
 def test_one_wrong_clock_hides_no_record_beside_it(wrong_by: float, tmp_path: Path) -> None:
-    hourly = [made.record(f"{n:04d}", T + n * 3600, answered="x" * 9000) for n in range(720)]
+    hourly = [made.record(f"{n:04d}", T + n * 3600, answered="x" * 3000) for n in range(720)]
     for number in range(0, 720, 7):
-        hourly[number] = made.record("wrong", T + number * 3600 + wrong_by, answered="x" * 9000)
+        hourly[number] = made.record("wrong", T + number * 3600 + wrong_by, answered="x" * 3000)
     path = as_jsonl(tmp_path, hourly)
     for number in (1, 100, 355, 400, 719):
         if number % 7:
@@ -304,6 +304,7 @@ def test_one_wrong_clock_hides_no_record_beside_it(wrong_by: float, tmp_path: Pa
             assert f"{number:04d}" in found
 
 
+@pytest.mark.unmeasured
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         folder = tmp_path / str(count)
@@ -321,16 +322,17 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         return most
 
-    small, large = peak(50), peak(1000)  # 1 MB and 20 MB
+    small, large = peak(50), peak(300)  # 1 MB and 6 MB
     assert large < small + (1 << 20)
     assert large < 4 << 20
 
 
+@pytest.mark.unmeasured
 def test_a_thousand_calls_at_once_are_not_all_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonl, "_MOST_HELD", 1 << 20)
-    records = [made.record(f"{n:04d}", T, answered="x" * 20_000) for n in range(1000)]
+    records = [made.record(f"{n:04d}", T, answered="x" * 8_000) for n in range(1000)]
     ledger = open_ledger(made.log(tmp_path / "records.jsonl", records))
     del records
     tracemalloc.start()

@@ -1,5 +1,6 @@
 """scripts/ and .ci/run, run as a person would, in copies that install a stub package."""
 
+import ensurepip
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -43,6 +45,29 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         raise RuntimeError("the stub does not build")
     time.sleep(float(os.environ.get("STUB_SECONDS", 0)))
     return pathlib.Path(shutil.copy("llm_passthrough-0.1-py3-none-any.whl", folder)).name
+"""
+
+# Stands for pip where a test is not about pip, which takes seconds: calls the same backend.
+QUICK_PIP = r"""
+import os, pathlib, sys, sysconfig, zipfile
+
+if "--target" in sys.argv:
+    for path in pathlib.Path(os.environ["PIP_FIND_LINKS"]).glob("*.whl"):
+        zipfile.ZipFile(path).extractall(sys.argv[sys.argv.index("--target") + 1])
+    sys.exit()
+
+sys.path.insert(0, os.getcwd())
+import backend
+
+packages = pathlib.Path(sysconfig.get_path("purelib"))
+with zipfile.ZipFile(backend.build_editable(packages)) as wheel:
+    wheel.extractall(packages)
+    (entries,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    for line in wheel.read(entries).decode().splitlines()[1:]:
+        program = pathlib.Path(sys.executable).with_name(line.partition(" = ")[0])
+        code = f"import sys, stub; sys.argv[0] = '{program.name}'; stub.main()"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
+        program.chmod(0o755)
 """
 
 PYPROJECT = """
@@ -163,15 +188,21 @@ def make_checkout(base: Path, pythons: dict[str, str], name: str = "a checkout")
 def good(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Python whose venvs borrow one pip: unpacking pip is most of what `-m venv` does."""
     lender = tmp_path_factory.mktemp("lender")
-    subprocess.run(["/bin/sh", "-c", f'{RUN} -m venv "$1"', "sh", lender], check=True)
-    (packages,) = lender.glob("lib/python*/site-packages")
+    wheels = sysconfig.get_config_var("WHEEL_PKG_DIR")  # Debian's place
+    wheels = Path(wheels or Path(ensurepip.__file__).parent / "_bundled")
+    with zipfile.ZipFile(next(wheels.glob("pip-*.whl"))) as wheel:
+        wheel.extractall(lender / "real")
+    (lender / "quick" / "pip").mkdir(parents=True)
+    (lender / "quick" / "pip" / "__init__.py").touch()
+    (lender / "quick" / "pip" / "__main__.py").write_text(QUICK_PIP)
+    lend = f"import os, sys; sys.path.append({str(lender)!r} + '/' + os.environ.get('PIP', 'real'))"
     return f"""
 case "$*" in
 *"-m venv "*)
     for folder; do :; done
     {RUN} -m venv --without-pip "$folder"
     for packages in "$folder"/lib/python*/site-packages; do
-        echo "{packages}" >"$packages/pip.pth"
+        echo "{lend}" >"$packages/pip.pth"
     done
     ;;
 *) {RUN} "$@" ;;
@@ -277,21 +308,27 @@ def test_a_failed_installation_shows_why_and_the_next_start_goes_on(ready: Check
     assert (failed.code, failed.calls) == (1, [])
     assert "RuntimeError: the stub does not build" in failed.err
     assert failed.err.splitlines()[-1] == "start: the installation failed; see above"
-    mended = ready.run("scripts/start")
+    mended = ready.run("scripts/start", PIP="quick")
     assert (mended.code, len(mended.err.splitlines())) == (0, 1), mended.err
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
-def test_an_interrupted_set_up_is_made_anew(ready: Checkout, how: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("how", "pip"),
+    [
+        pytest.param(signal.SIGINT, "real", id="SIGINT, to which pip has an answer"),
+        pytest.param(signal.SIGKILL, "quick", id="SIGKILL"),
+    ],
+)
+def test_an_interrupted_set_up_is_made_anew(ready: Checkout, how: signal.Signals, pip: str) -> None:
     ready.change_pyproject()
     before = ready.installs()
-    with ready.popen("scripts/start", STUB_SECONDS="30") as process:
+    with ready.popen("scripts/start", STUB_SECONDS="30", PIP=pip) as process:
         wait_until(lambda: ready.installs() > before)
         os.killpg(process.pid, how)
         out, _ = process.communicate(timeout=90)
     assert process.returncode in (-how, 128 + how)
     assert out == ""
-    mended = ready.run("scripts/start")
+    mended = ready.run("scripts/start", PIP="quick")
     assert mended.code == 0, mended.err
     assert "==> making .venv anew: the last set-up was interrupted" in mended.err
 
@@ -299,7 +336,7 @@ def test_an_interrupted_set_up_is_made_anew(ready: Checkout, how: signal.Signals
 def test_a_venv_whose_python_is_gone_is_made_anew(ready: Checkout) -> None:
     for python in (ready.root / ".venv/bin").glob("python*"):
         python.unlink()
-    mended = ready.run("scripts/start")
+    mended = ready.run("scripts/start", PIP="quick")
     assert (mended.code, len(mended.calls)) == (0, 1), mended.err
     assert "==> making .venv anew: its Python does not run" in mended.err
 
@@ -307,7 +344,7 @@ def test_a_venv_whose_python_is_gone_is_made_anew(ready: Checkout) -> None:
 def test_a_checkout_that_was_moved_gets_a_new_venv(ready: Checkout) -> None:
     moved = Checkout(ready.root.rename(ready.root.with_name("moved")), ready.env)
     try:
-        outcome = moved.run("scripts/start")
+        outcome = moved.run("scripts/start", PIP="quick")
     finally:
         ready.root = moved.root
     assert (outcome.code, len(outcome.calls)) == (0, 1), outcome.err
@@ -316,7 +353,7 @@ def test_a_checkout_that_was_moved_gets_a_new_venv(ready: Checkout) -> None:
 
 def test_two_at_once_share_one_set_up(tmp_path: Path, good: str) -> None:
     checkout = make_checkout(tmp_path, {"python3.14": good})
-    slow = {"STUB_SECONDS": "1"}
+    slow = {"STUB_SECONDS": "1", "PIP": "quick"}
     with (
         checkout.popen("scripts/start", **slow) as one,
         checkout.popen("scripts/test", **slow) as two,
@@ -345,7 +382,7 @@ case "$1 ${2-}" in
 esac"""
     checkout = make_checkout(tmp_path, {"uv": uv, "python3.13": SHIM, "base_python": good})
     (checkout.root / ".python-version").write_text("3.13\n")
-    outcome = checkout.run("scripts/start")
+    outcome = checkout.run("scripts/start", PIP="quick")
     assert (outcome.code, len(outcome.calls)) == (0, 1), outcome.err
     assert re.search(r"^uv venv .*--python 3\.13 ", outcome.err, re.MULTILINE)
 

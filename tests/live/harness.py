@@ -1,8 +1,10 @@
 """Real parts for the live tests: a gateway in its own process, a provider on a real socket."""
 
 import asyncio
+import atexit
 import contextlib
 import datetime
+import functools
 import http.client
 import json
 import os
@@ -25,6 +27,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from llm_passthrough.demo import DemoProvider
+
+from live.nursery import EARLY, Child, Nursery
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "addon" / "passthrough.py"
@@ -97,8 +101,24 @@ def config_for(url: str, **more: Any) -> dict[str, Any]:
     return {"providers": providers} | more
 
 
+@functools.cache
+def nursery() -> Nursery:
+    """The one nursery of this test process; it ends with it."""
+    nursery = Nursery(clean_environment() | {"PYTHONUNBUFFERED": "1"})
+    atexit.register(nursery.stop)
+    return nursery
+
+
+_authority: list[Path] = []  # the files of the one that the first gateway made
+
+
 class Gateway:
-    """A gateway process: `program` is mitmdump, mitmweb (with -s) or serve, web (the command)."""
+    """A gateway process: `program` is mitmdump, mitmweb (with -s) or serve, web (the command).
+
+    It comes out of the nursery: the real program in a process and a folder of its own, on real
+    sockets, but its interpreter is warm (live/nursery.py says what differs), and mitmproxy's
+    authority is the one that the first gateway made. `real` starts the installed command anew.
+    """
 
     def __init__(
         self,
@@ -109,6 +129,7 @@ class Gateway:
         args: tuple[str, ...] = (),
         port: int | None = None,
         wait: bool = True,
+        real: bool = False,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,23 +137,36 @@ class Gateway:
         self.web_port = free_port()
         self.records_path = folder / "log" / "records.jsonl"
         self.log_path = folder / "output.log"
-        command = self._command(program, config, args)
-        clean = {
-            k: v
-            for k, v in os.environ.items()
-            if not re.search(r"API_KEY|GOOGLE|AZURE|PROXY", k, re.I)
-        }
+        self.process = self._start(
+            self._command(program, config, args),
+            clean_environment() | {"HOME": str(folder), "PYTHONUNBUFFERED": "1"} | (env or {}),
+            real or any(map(EARLY.match, env or {})),
+        )
+        if wait:
+            self.wait_ready()
+
+    def _start(
+        self, command: list[str], env: dict[str, str], real: bool
+    ) -> subprocess.Popen[bytes] | Child:
         with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
+            if not real:
+                self._borrow()
+                return nursery().start(command, env, self.folder, log.fileno())
+            return subprocess.Popen(
                 command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                cwd=folder,
-                env=clean | {"HOME": str(folder), "PYTHONUNBUFFERED": "1"} | (env or {}),
+                cwd=self.folder,
+                env=env,
             )
-        if wait:
-            self.wait_ready()
+
+    def _borrow(self) -> None:
+        folder = self.folder / "mitm"
+        if _authority and not folder.exists():
+            folder.mkdir(0o700)
+            for file in _authority:
+                shutil.copy(file, folder)  # with its mode
 
     def _command(
         self, program: str, config: dict[str, Any] | None, args: tuple[str, ...]
@@ -172,7 +206,7 @@ class Gateway:
     def output(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def wait_ready(self, timeout: float = 20) -> None:
+    def wait_ready(self, timeout: float = 60) -> None:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -186,6 +220,7 @@ class Gateway:
                     2,
                 )
                 if answer.startswith(b"HTTP/1.1 "):
+                    _authority[:] = _authority or self.folder.glob("mitm/mitmproxy-*")
                     return
             time.sleep(0.05)
         raise AssertionError(f"the gateway does not answer:\n{self.output}")

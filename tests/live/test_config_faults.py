@@ -1,22 +1,28 @@
 """A configuration that is wrong ends the start: exit code 2, a line a fault, no secret shown.
 
-All processes are started once, side by side; each test looks at what became of one.
+All are started once, one after the other; each test looks at what became of one.
 """
 
 import json
 import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from live.harness import BIN, SCRIPT, Gateway, Provider, config_for, free_port, request, running
+from live.harness import (
+    BIN,
+    SCRIPT,
+    Gateway,
+    Provider,
+    clean_environment,
+    config_for,
+    free_port,
+    nursery,
+    request,
+    running,
+)
 from live.oracles import talk
 
 SECRET = "sk-FAULTY-CANARY-0123456789"
@@ -171,62 +177,17 @@ OPTIONS = {
 }
 
 
-# Importing mitmproxy takes most of a start: this imports once and forks for each start.
-STARTER = """
-import gc, json, os, sys
-from mitmproxy.tools import dump, main, web
-from llm_passthrough import attach, cli
-gc.freeze()
-for line in sys.stdin:
-    given = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        output = os.open(given["output"], os.O_WRONLY | os.O_CREAT, 0o600)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.chdir(given["folder"])
-        os.environ["HOME"] = given["folder"]
-        program, *sys.argv[1:] = given["command"]
-        sys.argv[0] = program
-        name = os.path.basename(program)
-        getattr(main, name, cli.main)()
-        sys.exit(0)
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
-
-
-class Starter:
-    """Starts programs one after the other, each in a process of its own."""
-
-    def __init__(self) -> None:
-        clean = {k: v for k, v in os.environ.items() if not re.search(r"API_KEY|GOOGLE|AZURE", k)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", STARTER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=clean | {"PYTHONUNBUFFERED": "1", "COLUMNS": "400"},
-        )
-
-    def start(self, folder: Path, fault: Fault) -> tuple[int, str]:
-        """Exit code (negative when it had to be killed) and output of a start."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        output = folder / "output.log"
-        given = {"command": command(folder, fault), "folder": str(folder), "output": str(output)}
-        self._process.stdin.write(json.dumps(given) + "\n")
-        self._process.stdin.flush()
-        pid = int(self._process.stdout.readline())
-        kill = threading.Timer(20, os.kill, (pid, signal.SIGKILL))
-        kill.start()
-        code = int(self._process.stdout.readline())
-        kill.cancel()
-        return code, output.read_text(errors="replace")
-
-    def stop(self) -> None:
-        self._process.communicate()
+def start(folder: Path, fault: Fault) -> tuple[int, str]:
+    """Exit code and output of a start; it is killed when it does not end."""
+    called, output = command(folder, fault), folder / "output.log"
+    env = clean_environment() | {"HOME": str(folder), "COLUMNS": "400"}
+    with output.open("wb") as log:
+        child = nursery().start(called, env, folder, log.fileno())
+    try:
+        code = child.wait(20)
+    finally:
+        child.kill()
+    return code, output.read_text(errors="replace")
 
 
 def command(folder: Path, fault: Fault) -> list[str]:
@@ -267,14 +228,10 @@ CASES: dict[str, Fault] = (
 def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
     """What became of every case."""
     folder = tmp_path_factory.mktemp("faults")
-    starter = Starter()
-    try:
-        return {
-            name: starter.start(folder / str(number), fault)
-            for number, (name, fault) in enumerate(CASES.items())
-        }
-    finally:
-        starter.stop()
+    return {
+        name: start(folder / str(number), fault)
+        for number, (name, fault) in enumerate(CASES.items())
+    }
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -5,12 +5,10 @@ import io
 import json
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -34,7 +32,6 @@ from live.harness import (
     free_port,
 )
 
-SNIPPETS = Path(__file__).parent / "snippets"
 CHAT = "/v1/chat/completions"
 DEPLOYMENT = "/openai/deployments/gpt-4o/chat/completions"
 EXPRESS = "/v1beta1/publishers/google/models/gemini-2.5-flash"
@@ -99,63 +96,6 @@ def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDKs read keys, base URLs and proxies from the environment."""
     for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
-
-
-def run(snippet: str, url: str, **env: str) -> str:
-    """The output of a snippet in a process of its own."""
-    environment = clean_environment() | {"LLM_PASSTHROUGH_URL": url} | env
-    command = [sys.executable, str(SNIPPETS / f"{snippet}.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-SNIPPET_ROWS = [
-    # snippet, provider, detected_by, target, operation, model
-    ("openai_chat", "openai", "prefix", CHAT, "chat", "gpt-4o-mini"),
-    ("anthropic_messages", "anthropic", "prefix", "/v1/messages", "messages", "claude-haiku-4-5"),
-    ("azure_chat", "azure", "prefix", f"{DEPLOYMENT}?api-version=2024-10-21", "chat", "gpt-4o"),
-    (
-        "gemini_generate",
-        "gemini",
-        "default",
-        "/v1/models/gemini-2.5-flash:generateContent",
-        "generate_content",
-        "gemini-2.5-flash",
-    ),
-    (
-        "vertex_generate",
-        "vertex",
-        "path",
-        f"{EXPRESS}:generateContent",
-        "generate_content",
-        "gemini-2.5-flash",
-    ),
-]
-
-
-@pytest.mark.parametrize(
-    ("snippet", "name", "rule", "target", "operation", "model"),
-    [pytest.param(*row, id=row[0]) for row in SNIPPET_ROWS],
-)
-def test_a_snippet_of_the_readme_works_as_it_stands(
-    watch: Watch, snippet: str, name: str, rule: str, target: str, operation: str, model: str
-) -> None:
-    assert "You said: Hello!" in run(snippet, watch.gateway.url)
-    (seen,) = watch.seen
-    assert seen.method == "POST"
-    assert seen.target == target
-    watch.check_clean(name, "dummy-key")
-    (record,) = watch.records(1)
-    assert record["provider"] == name
-    assert record["detected_by"] == rule
-    assert record["key"] == f"{name}-main"
-    assert record["operation"] == operation
-    assert record["model"]["requested"] == model
-    assert record["outcome"] == "ok"
-    assert record["request"]["body"] == seen.body.decode()
-    assert record["route"] == f"/{'genai' if name in ('gemini', 'vertex') else name}_passthrough"
-    assert "dummy-key" not in json.dumps(record)
 
 
 # -- the clients, each with the key that must not get out; made once, as that takes long ----------

@@ -61,14 +61,16 @@ LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
 def test_it_serves_on_loopback_alone_and_ends_in_order(
     tmp_path: Path, provider: Provider, program: str
 ) -> None:
-    """mitmdump's own default would be all interfaces."""
-    with running(tmp_path, config_for(provider.url), program=program) as gateway:
+    """The commands as they are installed; mitmdump's own default would be all interfaces."""
+    with running(tmp_path, config_for(provider.url), program=program, real=True) as gateway:
         answer = talk(gateway.port, request(CHAT, chat(program)))
         assert answer.status == 200
         health = json.loads(talk(gateway.port, HEALTH).body)
         assert health["status"] == "ready"
         assert set(health["providers"].values()) == {"ready"}
         assert listening(gateway.process.pid) <= LOOPBACK
+        # F14: a command line is everybody's to read.
+        assert not found(SECRETS, Path(f"/proc/{gateway.process.pid}/cmdline").read_bytes())
         gateway.records(1)
     assert gateway.process.returncode == 0
     assert "Traceback" not in gateway.output

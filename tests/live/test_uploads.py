@@ -206,7 +206,7 @@ EARLY = (
     b"HTTP/1.1 413 Too Large\r\nContent-Type: application/json\r\nConnection: close\r\n"
     b"X-Request-Id: early\r\nContent-Length: %d\r\n\r\n%s" % (len(MESSAGE), MESSAGE)
 )
-TIMES = 10
+TIMES = 5
 
 
 @pytest.mark.parametrize("talk", [early_and_gone, early_and_patient])

@@ -1,0 +1,105 @@
+"""What coverage looks at, and what else all tests have in common.
+
+Looked at, Python takes twice as long. So coverage sees how our modules are imported and how their
+parts are tested, but neither other imports nor tests that show it nothing new.
+"""
+
+import contextlib
+import gc
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from coverage import Coverage
+from hypothesis import HealthCheck, settings
+
+# What is slow on a busy machine is not wrong.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
+
+TESTS = Path(__file__).parent
+# Its gateways are other processes; read files and run scripts; not there on each machine.
+UNMEASURED = ("live", "test_layout.py", "test_scripts.py", "test_corpus.py")
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[Coverage | None]:
+    """Coverage is off for the length of a with-block."""
+    coverage = Coverage.current()
+    if coverage is None:
+        yield None
+        return
+    coverage.stop()
+    try:
+        yield coverage
+    finally:
+        coverage.start()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    place = item.path.relative_to(TESTS).parts[0]
+    if place in UNMEASURED or item.get_closest_marker("unmeasured"):
+        with unwatched():
+            return (yield)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    gc.disable()  # what is imported stays: there is nothing to be found
+    with unwatched() as coverage:
+        finder = OurModules(coverage)
+        sys.meta_path.insert(0, finder)
+        try:
+            return (yield)
+        finally:
+            sys.meta_path.remove(finder)
+            gc.freeze()
+            gc.enable()
+
+
+class OurModules(MetaPathFinder):
+    """Lets coverage, which is off, see how our modules are imported."""
+
+    def __init__(self, coverage: Coverage | None) -> None:
+        self._coverage = coverage
+        self._depth = 0
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if self._coverage is None or name.partition(".")[0] != "llm_passthrough":
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = Seen(spec.loader, self)
+        return spec
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """Coverage is on; one module may import another."""
+        assert self._coverage
+        self._depth += 1
+        if self._depth == 1:
+            self._coverage.start()
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._coverage.stop()
+
+
+class Seen(SourceFileLoader):
+    def __init__(self, loader: SourceFileLoader, finder: OurModules) -> None:
+        super().__init__(loader.name, loader.path)
+        self._finder = finder
+
+    def exec_module(self, module: ModuleType) -> None:
+        with self._finder.looking():
+            super().exec_module(module)
