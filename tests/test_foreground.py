@@ -73,7 +73,13 @@ def test_a_signal_is_the_commands_and_comes_once(name: str) -> None:
 
 
 def test_a_signal_that_the_command_does_not_catch_ends_it() -> None:
-    process = start("sh", "-c", "echo ready; exec sleep 60")
+    # The tests themselves may run in the background, where SIGINT is ignored.
+    process = start(
+        "sh",
+        "-c",
+        "echo ready; exec sleep 60",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
