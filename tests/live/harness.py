@@ -16,6 +16,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -107,6 +108,23 @@ def nursery() -> Nursery:
     nursery = Nursery(clean_environment() | {"PYTHONUNBUFFERED": "1"})
     atexit.register(nursery.stop)
     return nursery
+
+
+def ended(
+    command: list[str], env: dict[str, str], cwd: Path, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """A program out of the nursery, when it has come to its end."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        child = nursery().start(command, env, cwd, output.fileno(), errors.fileno())
+        try:
+            code = child.wait(timeout)
+        finally:
+            child.kill()
+        said = []
+        for file in (output, errors):
+            file.seek(0)
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess(command, code, *said)
 
 
 _authority: list[Path] = []  # the files of the one that the first gateway made

@@ -58,15 +58,20 @@ class Nursery:
         theirs.close()
 
     def start(
-        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, output: int
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        output: int,
+        errors: int | None = None,
     ) -> "Child":
-        """A program with nothing to read, whose stdout and stderr are the file `output`."""
+        """A program with nothing to read; its stderr is `errors`, else `output` too."""
         umask = os.umask(0o077)
         os.umask(umask)
         order = {"command": command, "env": dict(env), "cwd": str(cwd), "umask": umask}
         reads, writes = os.pipe()
         with open(os.devnull, "rb") as nothing:
-            files = [nothing.fileno(), output, output, writes]
+            files = [nothing.fileno(), output, output if errors is None else errors, writes]
             with self._one:
                 socket.send_fds(self._orders, [b"+"], files)
                 os.close(writes)

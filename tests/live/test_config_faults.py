@@ -18,8 +18,8 @@ from live.harness import (
     Provider,
     clean_environment,
     config_for,
+    ended,
     free_port,
-    nursery,
     request,
     running,
 )
@@ -178,16 +178,10 @@ OPTIONS = {
 
 
 def start(folder: Path, fault: Fault) -> tuple[int, str]:
-    """Exit code and output of a start; it is killed when it does not end."""
-    called, output = command(folder, fault), folder / "output.log"
+    """Exit code and output of a start."""
     env = clean_environment() | {"HOME": str(folder), "COLUMNS": "400"}
-    with output.open("wb") as log:
-        child = nursery().start(called, env, folder, log.fileno())
-    try:
-        code = child.wait(20)
-    finally:
-        child.kill()
-    return code, output.read_text(errors="replace")
+    done = ended(command(folder, fault), env, folder)
+    return done.returncode, done.stdout + done.stderr
 
 
 def command(folder: Path, fault: Fault) -> list[str]:

@@ -23,6 +23,7 @@ from live.harness import (
     Provider,
     clean_environment,
     config_for,
+    ended,
     free_port,
     names_addon,
 )
@@ -83,15 +84,7 @@ def run(
     home: Path, *arguments: str, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The command with its arguments, to its end."""
-    return subprocess.run(
-        [*RUN, *arguments],
-        env=environment(home, **(env or {})),
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LONG,
-    )
+    return ended([*RUN, *arguments], environment(home, **(env or {})), home, LONG)
 
 
 def python(code: str) -> list[str]:
