@@ -1,5 +1,6 @@
 """JSONL: what stands in the file after rotations, kills, full disks and other people's hands."""
 
+import gc
 import json
 import os
 import signal
@@ -121,12 +122,13 @@ def test_what_is_no_file_of_its_own_is_refused_with_the_mend(
 ) -> None:
     assert callable(make)
     make(path)
+    gc.collect()  # what other tests left open is closed now, not while we count
     fds = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ConfigError) as refused:
         jsonl(path)
     assert str(refused.value).startswith(f"log.path: {path}: ")
     assert why in str(refused.value)
-    assert len(os.listdir("/proc/self/fd")) == fds, "nothing is left open"
+    assert len(os.listdir("/proc/self/fd")) <= fds, "nothing is left open"
     if (path.parent / "other").exists():
         assert (path.parent / "other").read_text() == "theirs"
 
