@@ -2,8 +2,8 @@
 
 Bodies are read by their shape, for display only: OpenAI Chat Completions, Completions and
 Responses, Anthropic Messages, Gemini generateContent and Interactions, Amazon Bedrock, Cohere,
-Ollama, and who speaks like them. Nothing here raises: what has no known shape becomes one raw
-turn.
+Ollama, and who speaks like them; WebSockets of Realtime, Responses and Live. Nothing here raises:
+what has no known shape becomes one raw turn.
 """
 
 import base64
@@ -17,6 +17,7 @@ from llm_passthrough.conversation.asking import parameters, request
 from llm_passthrough.conversation.assembly import assembled
 from llm_passthrough.conversation.events import events, frames, loads
 from llm_passthrough.conversation.parts import Part, Turn
+from llm_passthrough.conversation.sockets import talk
 from llm_passthrough.conversation.tools import Tool, tools
 from llm_passthrough.conversation.values import Json, as_dict, size, whole
 
@@ -26,6 +27,8 @@ __all__ = ["Part", "Tool", "Turn", "answered", "asked", "loads", "parameters", "
 def turns(record: Mapping[str, Any]) -> list[Turn]:
     """The conversation of a record: what was sent, then what was answered."""
     sent, got = as_dict(record.get("request")), as_dict(record.get("response"))
+    if got.get("status") == 101 and (said := _clean(talk(_text(sent), _text(got)))):
+        return [*said, *_cut("request", sent), *_cut("answer", got)]
     return [
         *(asked(loads(_text(sent))) or _raw("request", sent, answer=False)),
         *_cut("request", sent),
