@@ -228,3 +228,31 @@ def test_what_a_person_typed_does_not_take_the_clients_own_credential_away() -> 
     made.request.headers["x-api-key"] = "sk-TYPED"
     assert edited(made.request, exchange)
     assert exchange.stripped.value(b"x-api-key") == CLIENT_KEY.decode()
+
+
+TOKEN = "token-of-alice-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("fields", "own"),
+    [
+        pytest.param(((b"Authorization", b"Bearer " + TOKEN.encode()),), "", id="alone"),
+        pytest.param(
+            (
+                (b"X-Api-Key", TOKEN.encode()),
+                (b"Authorization", b"Bearer " + CLIENT_KEY),
+            ),
+            f"Bearer {CLIENT_KEY.decode()}",
+            id="beside the client's own credential",
+        ),
+    ],
+)
+def test_a_clients_token_is_for_us_and_is_no_credential_of_its_own(
+    fields: tuple[tuple[bytes, bytes], ...], own: str
+) -> None:
+    known = parts(clients=[{"name": "alice", "tokens": [TOKEN]}])
+    exchange = admit(flow(CHAT, "POST", *fields), known)
+    assert exchange.client == "alice"
+    assert exchange.stripped.value(b"authorization") == own
+    assert exchange.stripped.value(b"x-api-key") == ""
+    assert TOKEN in "".join(exchange.stripped.secrets)

@@ -178,6 +178,10 @@ def _identify(exchange: Exchange, parts: Parts, tunnel: Tunnel | None, proxy: bo
     exchange.client = parts.clients.identify(
         stripped.proxy_credentials if proxy else stripped.credentials, proxy
     )
+    if parts.clients.required:
+        values = (value for _, value in stripped.taken)
+        tokens = frozenset(v for v in values if parts.clients.knows(v.decode("latin-1")))
+        exchange.stripped = replace(stripped, tokens=tokens)
 
 
 def _seen(request: http.Request) -> tuple[object, ...]:

@@ -130,6 +130,10 @@ class Clients:
         """Whether everybody has to name itself."""
         return bool(self.by_digest)
 
+    def knows(self, credential: str) -> bool:
+        """Whether a credential is a client's token: it is for us, and goes no further."""
+        return any(hashlib.sha256(t).digest() in self.by_digest for t in _tokens(credential))
+
     def identify(self, credentials: Iterable[str], proxy: bool = False) -> str:
         """The name of a client by what it sent as its credentials.
 

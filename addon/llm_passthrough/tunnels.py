@@ -87,7 +87,9 @@ class Tunnels:
         tunnel = self._open.get(client.id)
         if tunnel is None or tunnel.kind != "relay":
             return False
-        return server.address == (tunnel.host, tunnel.port) and not server.tls
+        if server.address is None or server.tls:
+            return False
+        return (named(server.address[0]), server.address[1]) == (tunnel.host, tunnel.port)
 
     def decide(self, data: layer.NextLayer) -> None:
         """A relayed tunnel is not looked into; all else is mitmproxy's choice."""

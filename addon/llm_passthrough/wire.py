@@ -51,7 +51,8 @@ class Stripped:
 
     `taken` are the client's own credentials (as sent): for redaction, or to be passed on where
     the configuration says so. `control` are the x-passthrough-* headers, names in lower case.
-    `sent` are fields and target as they came, for a host that gets no key of ours.
+    `sent` are fields and target as they came, for a host that gets no key of ours. `tokens` are
+    those values of `taken` that are for this gateway: they are passed on to nobody.
     """
 
     fields: Fields
@@ -59,10 +60,12 @@ class Stripped:
     taken: Fields
     control: dict[bytes, bytes]
     sent: tuple[Fields, bytes] = ((), b"")
+    tokens: frozenset[bytes] = frozenset()
 
     def value(self, name: bytes) -> str:
-        """The first value taken under a header name, or an empty text."""
-        return next((value for key, value in self.taken if key == name), b"").decode("latin-1")
+        """The first value taken under a header name, or an empty text; never a token of ours."""
+        found = (v for key, v in self.taken if key == name and v not in self.tokens)
+        return next(found, b"").decode("latin-1")
 
     def texts(self, names: frozenset[bytes]) -> dict[str, str]:
         """Those of the kept headers that are named (in lower case), as texts."""

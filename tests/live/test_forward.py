@@ -46,7 +46,8 @@ def addon(folder: Path, port: int) -> Path:
         import asyncio, socket
         NAMES, PORT = {ALL_NAMES!r}, {port}
         RESOLVED = {{
-            "{OTHER}": "127.0.0.1", "{REBIND}": "93.184.216.34", "private.test": "10.1.2.3",
+            "{OTHER}": "127.0.0.1", "{OTHER.upper()}": "127.0.0.1",
+            "{REBIND}": "93.184.216.34", "private.test": "10.1.2.3",
             "metadata.google.internal": "169.254.169.254", "self.test": "127.0.0.1",
             "public.test": "93.184.216.34",
         }}
@@ -58,7 +59,7 @@ def addon(folder: Path, port: int) -> Path:
                 return await dial("127.0.0.1", PORT, **kw)
             if host == "{REBIND}":
                 return await dial("127.0.0.1", port, **kw)
-            if host in ("{OTHER}", "localhost") or str(host).startswith("127."):
+            if host in ("{OTHER}", "{OTHER.upper()}", "localhost") or str(host).startswith("127."):
                 return await dial(host, port, **kw)
             raise socket.gaierror(-2, "Name or service not known")
         def getaddrinfo(host, *args, **kw):
@@ -506,10 +507,13 @@ def echo(wire: Wire) -> None:
     wire.send(answer.encode() + content)
 
 
-def test_a_tunnel_to_another_host_is_not_opened_and_its_bytes_are_counted(desk: Desk) -> None:
+@pytest.mark.parametrize("name", [OTHER, OTHER.upper()])
+def test_a_tunnel_to_another_host_is_not_opened_and_its_bytes_are_counted(
+    desk: Desk, name: str
+) -> None:
     upstream = other_server(desk, echo)
     desk.oracles.mark()
-    wire, head = desk.connect(f"{OTHER}:{upstream.port}")
+    wire, head = desk.connect(f"{name}:{upstream.port}")
     assert status_of(head) == 200
     trust = ssl.create_default_context(cafile=desk.authority.ca_file)  # its own certificate
     trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the tests' authority is a plain one
