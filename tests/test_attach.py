@@ -195,7 +195,7 @@ async def test_a_reload_swaps_all_parts_at_once(place: Place) -> None:
         before = gateway.parts
         route = {"prefix": "/own", "upstream": "https://own.test"}
         place.write(routes=[route], limits={"request_buffer": 321})
-        assert life.reload() is True
+        assert life.reloading.reload() is True
         assert gateway.parts is not before
         assert "/own" in gateway.parts.routes.names
         assert GatewayStream.request_buffer == 321
@@ -222,7 +222,7 @@ async def test_a_reload_of_something_wrong_changes_nothing_and_says_why(
             place.file.unlink()
         else:
             place.file.write_text(text)
-        assert life.reload() is False
+        assert life.reloading.reload() is False
         assert gateway.parts is before
         assert "was not changed" in caplog.text
         assert KEY not in caplog.text
@@ -231,7 +231,7 @@ async def test_a_reload_of_something_wrong_changes_nothing_and_says_why(
 async def test_where_the_gateway_listens_stays_as_it_is_at_a_reload(place: Place) -> None:
     with attached(place, listen_port=18_080) as (master, life, gateway):
         place.write(listen={"port": 9})
-        assert life.reload() is True
+        assert life.reloading.reload() is True
         assert gateway.parts.config.listen.port == 18_080
         assert master.options.listen_port == 18_080
 
@@ -240,7 +240,7 @@ async def test_a_new_key_is_used_and_the_old_one_stays_secret_after_a_reload(pla
     with attached(place) as (_, life, gateway):
         new = "sk-NEW-KEY-9876543210"
         place.write(providers={"openai": {"keys": [{"name": "new", "value": new}]}})
-        assert life.reload() is True
+        assert life.reloading.reload() is True
         flow = await _open(gateway)
         await gateway.passthrough_sign(flow)
         assert flow.request.headers["authorization"] == "Bearer [openai/new]"

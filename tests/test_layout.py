@@ -31,19 +31,20 @@ LEVELS = (
     "providers failures prices listen columns conversation",
     "known",
     "recorder routes links keys wire ledger",
-    "sinks seal http1 hosts identities resend",
+    "sinks seal http1 hosts identities resend upstreams",
     "layer verdict build status views transport framing",
     "exchange banner",
-    "replies keep tunnels",
+    "replies keep tunnels endings",
     "admit guard",
     "deadlines egress reflow",
     "gateway web pages",
+    "startup reloading",
     "attach",
     "cli",
 )
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
 MITMPROXY = frozenset(
-    "gateway guard egress tunnels keep seal http1 layer transport admit attach views web "
+    "gateway guard reloading egress tunnels keep seal http1 layer transport admit attach views web "
     "replies cli pages reflow".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
@@ -51,7 +52,7 @@ OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 HELPERS = {
     Gateway: {"refuse", "watch", "end_overdue", "finish_all", "swap"},
     Egress: {"allow", "withdraw", "hang_up"},
-    Life: {"start", "reload"},
+    Life: {"start"},
     Notes: {"write", "close", "own"},
     LastCalls: set(),
     Desk: {"replay", "replay_file"},

@@ -11,27 +11,24 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
-from mitmproxy.log import ALERT
 from rich.console import Console
 
-from llm_passthrough import banner, config, layer, options, pages, views
+from llm_passthrough import banner, layer, options, pages, startup, views
 from llm_passthrough.build import Parts, build, writer_of
 from llm_passthrough.clients import is_local, is_loopback
-from llm_passthrough.demo import DemoProvider
 from llm_passthrough.errors import ConfigError
 from llm_passthrough.gateway import Gateway
 from llm_passthrough.guard import where
+from llm_passthrough.reloading import Reloading
 from llm_passthrough.sinks.writer import SWITCH_INTERVAL
+from llm_passthrough.startup import Startup
 
 _LOG = logging.getLogger(__name__)
 _EXIT_CONFIG = 2
-_LOOK_EVERY = 1.0
-"""Seconds between two looks at the configuration file."""
 
 
 def attach(master: Any, env: Mapping[str, str] = os.environ) -> None:
@@ -66,11 +63,9 @@ class Life:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
-        self._demo: DemoProvider | None = None
+        self._begun: Startup | None = None
         self._gateway: Gateway | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._file: Path | None = None
-        self._asked: tuple[object, ...] = ()
         self._console = Console(highlight=False)
 
     def load(self, loader: Loader) -> None:
@@ -82,7 +77,8 @@ class Life:
         """Read the configuration, make all parts, set mitmproxy's options. Raises ConfigError."""
         if faults := options.unsafe(master.options):
             raise ConfigError(*faults)
-        settings, warnings = self._configuration(master.options)
+        self._begun = startup.read(master.options, self._env)
+        settings = self._begun.settings
         parts = build(settings, self._env, master.options.passthrough_config or "environment")
         layer.install(settings.limits.request_buffer)
         shown = self._console if self._shows(master, settings.console) else None
@@ -93,49 +89,11 @@ class Life:
         master.options.update(**options.FORCED)
         if getattr(master.options, "flow_detail", 0) == 1:
             master.options.update(flow_detail=0)  # our own line says it
-        for warning in (*warnings, *parts.warnings):
+        for warning in (*self._begun.warnings, *parts.warnings):
             _LOG.warning("%s", warning)
-        self._gateway = Gateway(parts, writer)
-        return self._gateway
-
-    def reload(self) -> bool:
-        """Read the configuration again and swap all parts at once; whether it was done.
-
-        What is wrong is said, and everything stays as it was. Open exchanges end as they began.
-        """
-        gateway = self._gateway
-        assert gateway is not None
-        try:
-            settings, warnings = config.load(self._file, self._env)
-            asked, settings = settings, _as_running(settings, gateway.parts.config)
-            parts = build(settings, self._env, str(self._file), gateway.parts)
-        except ConfigError as error:
-            return _unchanged(*error.lines)
-        except Exception as error:  # noqa: BLE001 - its text may hold a secret; the old one goes on
-            return _unchanged(where(error))
-        if asked.log != settings.log:
-            warnings = [*warnings, "log: takes effect at the next start, but for what is captured"]
-        before, self._asked = self._asked, _ports(asked)
-        if before != self._asked:
-            warnings = [*warnings, "listen: host and ports take effect at the next start"]
-        for warning in (*warnings, *parts.warnings):
-            _LOG.warning("%s", warning)
-        layer.install(settings.limits.request_buffer)
-        gateway.swap(parts)
-        _LOG.log(ALERT, "the configuration was read again")
-        return True
-
-    async def _follow(self) -> None:
-        """Reload when the file changes."""
-        if self._file is None:
-            return
-        seen = _stamp(self._file)
-        while True:
-            await asyncio.sleep(_LOOK_EVERY)
-            now = _stamp(self._file)
-            if now is not None and now != seen:
-                seen = now
-                self.reload()
+        self._gateway = gateway = Gateway(parts, writer)
+        self.reloading = Reloading(gateway, self._begun.file, self._begun.asked, self._env)
+        return gateway
 
     def configure(self, updated: set[str]) -> None:
         """Refuse, at run time too, what would make the gateway unsafe."""
@@ -148,24 +106,23 @@ class Life:
     async def running(self) -> None:
         """The port is open: take it back to loopback if need be, begin to serve."""
         assert self._gateway is not None
+        assert self._begun is not None
         await self._listen_as_configured()
-        if self._demo is not None:
-            await self._demo.start()
+        if self._begun.demo is not None:
+            await self._begun.demo.start()
         self._tasks = [
             asyncio.create_task(self._gateway.watch()),
-            asyncio.create_task(self._follow()),
+            asyncio.create_task(self.reloading.follow()),
         ]
-        # Without a file a terminal that hangs up must not end the gateway either.
-        again = self.reload if self._file is not None else _nothing_to_reload
         with contextlib.suppress(NotImplementedError, RuntimeError):  # not on Windows
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reloading.reload)
         gateway = self._gateway
         calls_url = pages.install(ctx.master, lambda: gateway.parts.config.log)
-        self._greet(gateway.parts, calls_url)
+        self._greet(gateway.parts, calls_url, self._begun.demo is not None)
 
-    def _greet(self, parts: Parts, calls_url: str | None) -> None:
+    def _greet(self, parts: Parts, calls_url: str | None, demo: bool) -> None:
         """Say where to connect: to a person with mitmweb's address and token, to a log without."""
-        demo, addresses = self._demo is not None, _addresses()
+        addresses = _addresses()
         web_url = getattr(ctx.master, "web_url", None)
         if self._shows(ctx.master, parts.config.console):
             lines = banner.lines(parts, addresses, demo, web_url)
@@ -183,28 +140,8 @@ class Life:
         if self._gateway is not None:
             self._gateway.finish_all()
             await asyncio.to_thread(self._gateway.writer.close)
-        if self._demo is not None:
-            await self._demo.stop()
-
-    def _configuration(self, opts: Any) -> tuple[config.Config, list[str]]:
-        name = opts.passthrough_config or self._env.get("LLM_PASSTHROUGH_CONFIG", "")
-        path = Path(name).expanduser() if name else None
-        if opts.passthrough_demo:
-            self._demo = DemoProvider(keys=frozenset(_DEMO_KEYS.values()))
-            settings, warnings = _demo_config(self._demo.bind()), list[str]()
-        else:
-            settings, warnings = config.load(path, self._env)
-            self._file, self._asked = path, _ports(settings)
-        listen: dict[str, object] = {}
-        if opts.listen_host:
-            listen["host"] = opts.listen_host
-        if opts.listen_port is not None:
-            listen["port"] = opts.listen_port
-        if getattr(opts, "web_port", None) not in (None, 8081):
-            listen["web_port"] = opts.web_port
-        listening = settings.listen.model_copy(update=listen)
-        opts.update(listen_host=listening.host, listen_port=listening.port)
-        return settings.model_copy(update={"listen": listening}), warnings
+        if self._begun is not None and self._begun.demo is not None:
+            await self._begun.demo.stop()
 
     def _shows(self, master: Any, wish: str = "auto") -> bool:
         """Whether lines may be printed: to a terminal that no full-screen program uses."""
@@ -225,66 +162,6 @@ class Life:
         if beyond and not self._gateway.parts.clients.required:
             print("llm-passthrough: listening beyond loopback is refused", file=sys.stderr)
             raise SystemExit(_EXIT_CONFIG)
-
-
-_DEMO_KEYS = {
-    name: f"demo-key-of-{name}" for name in ("openai", "anthropic", "azure", "gemini", "vertex")
-}
-
-
-def _demo_config(port: int) -> config.Config:
-    """The configuration of a gateway in front of the demo provider."""
-    url = f"http://127.0.0.1:{port}"
-    providers: dict[str, object] = {}
-    for name, value in _DEMO_KEYS.items():
-        key: dict[str, object] = {"name": "demo", "value": value}
-        if name == "azure":
-            key["azure_key_config"] = {"endpoint": url}
-        providers[name] = {"keys": [key], "network_config": {"base_url": url}}
-    log = {"path": "~/.llm-passthrough/demo/records.jsonl"}
-    return config.parse({"providers": providers, "log": log}, "demo")[0]
-
-
-# What a reload cannot change: the sockets and the files are open.
-_SOCKETS = ("host", "port", "web_port")
-_AT_ONCE = ("capture", "body_limit", "required")
-
-
-def _ports(settings: config.Config) -> tuple[object, ...]:
-    return tuple(getattr(settings.listen, name) for name in _SOCKETS)
-
-
-def _as_running(new: config.Config, old: config.Config) -> config.Config:
-    """The new configuration with the sockets and the files of the old one."""
-    listen = {name: getattr(old.listen, name) for name in _SOCKETS}
-    log = {name: getattr(new.log, name) for name in _AT_ONCE}
-    return new.model_copy(
-        update={
-            "listen": new.listen.model_copy(update=listen),
-            "log": old.log.model_copy(update=log),
-        }
-    )
-
-
-def _unchanged(*lines: str) -> bool:
-    """Say what is wrong with a configuration that was read again."""
-    for line in lines:
-        _LOG.error("%s", line)
-    _LOG.error("the configuration was not changed; the gateway goes on with the old one")
-    return False
-
-
-def _nothing_to_reload() -> None:
-    _LOG.warning("there is no configuration file to read again")
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does: also when it is replaced by another one in one step."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None  # an editor may be in the middle of replacing it
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _addresses() -> list[tuple[str, int]]:

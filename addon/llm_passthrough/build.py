@@ -5,31 +5,28 @@ Everything that can be wrong is found here, before the first request.
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from llm_passthrough.clients import Clients, Door, is_local
-from llm_passthrough.config import Config, Network, ProviderEntry, RouteEntry
+from llm_passthrough.config import Config
 from llm_passthrough.errors import ConfigError, Findings
 from llm_passthrough.forward import Forward, named
 from llm_passthrough.hosts import Hosts
 from llm_passthrough.identities import Identities
-from llm_passthrough.keyring import Key, KeyRing
-from llm_passthrough.keys import Keys, name_of
-from llm_passthrough.providers import PROVIDERS, Base, Provider, generic
+from llm_passthrough.providers import PROVIDERS
 from llm_passthrough.redact import Redactor
 from llm_passthrough.retention import prune_jsonl
-from llm_passthrough.routes import Route, Routes, Upstream
+from llm_passthrough.routes import Route, Routes
 from llm_passthrough.seal import plain
-from llm_passthrough.settings import USUAL_KEYS, text
 from llm_passthrough.sinks.console import ConsoleSink
 from llm_passthrough.sinks.jsonl import Jsonl
 from llm_passthrough.sinks.sqlite import Sqlite
 from llm_passthrough.sinks.writer import Chore, Sink, Writer
-from llm_passthrough.wire import CREDENTIALS
+from llm_passthrough.upstreams import Upstreams
 
 _PREFIXES = {
     "openai": "/openai_passthrough",
@@ -39,12 +36,6 @@ _PREFIXES = {
 }
 _BEHIND = {"genai": ("gemini", "vertex")}
 _RESERVED = frozenset({"/health"})
-_VARIABLES = {name: " or ".join(names) for name, names in USUAL_KEYS.items()}
-_VARIABLES["azure"] += " and AZURE_OPENAI_ENDPOINT"
-# They frame or route a message: a second one would say something else than ours.
-_NOT_FREE = frozenset(
-    "host content-length transfer-encoding connection upgrade te trailer expect".split()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +68,9 @@ class Builder:
         self._name = name
         self._old = old
         table = old.routes.table if old else ()
-        self._before = {up.provider.name: up for route in table for up in route.upstreams}
+        before = [upstream for route in table for upstream in route.upstreams]
         self._findings = Findings()
-        known = tuple(key for upstream in self._before.values() for key in upstream.ring.keys)
-        self._keys = Keys(env, self._findings, known)
+        self._upstreams = Upstreams(config, env, self._findings, before)
         self._identities = Identities(env, self._findings)
 
     def build(self) -> Parts:
@@ -91,7 +81,7 @@ class Builder:
         clients = self._identities.of(config.clients)
         if faults := self._findings.faults:
             raise ConfigError(*(f"{self._name}: {fault}" for fault in faults))
-        secrets = (*self._keys.secrets, *self._identities.secrets)
+        secrets = (*self._upstreams.keys.secrets, *self._identities.secrets)
         return Parts(
             config,
             Routes.of(tuple(table)),
@@ -135,7 +125,7 @@ class Builder:
         for name, prefix in _PREFIXES.items():
             more: tuple[str, ...] = getattr(aliases, name)
             prefixes = more if aliases.replace and more else (prefix, *more)
-            upstreams = tuple(map(self._upstream, _BEHIND.get(name, (name,))))
+            upstreams = tuple(map(self._upstreams.of_provider, _BEHIND.get(name, (name,))))
             yield from ((f"prefixes.{name}", Route(prefix, upstreams)) for prefix in prefixes)
 
     def _own_routes(self) -> Iterator[tuple[str, Route]]:
@@ -148,104 +138,8 @@ class Builder:
                     f"{place}.name", f"the name {name} is taken; give another name"
                 )
             names.add(name)
-            yield f"{place}.prefix", self._own_route(place, name, entry)
-
-    def _upstream(self, name: str) -> Upstream:
-        entry = self._config.providers.entry(name)
-        place = f"providers.{name}"
-        provider = PROVIDERS[name]
-        keys = self._keys.of(place, name, entry.keys)
-        ring = KeyRing(name, keys, f"set {_VARIABLES[name]}, or add a key under {place}.keys")
-        network = entry.network_config
-        url = network.base_url or provider.base_url
-        upstream = replace(
-            self._assembled(place, provider, ring, network),
-            base=self._base(f"{place}.network_config.base_url", url, network) if url else None,
-            endpoints=self._endpoints(place, entry),
-            forward=entry.client_credentials == "forward",
-        )
-        return self._remembering(upstream)
-
-    def _remembering(self, upstream: Upstream) -> Upstream:
-        """The upstream, which knows what was heard of the keys that stay, and stay where they
-        were."""
-        if (old := self._before.get(upstream.provider.name)) is not None:
-            for key in upstream.ring.keys:
-                stays = any(key is known for known in old.ring.keys)
-                moved = _base_of(old, key) != _base_of(upstream, key)
-                if stays and not moved and (state := old.ring.states.get(key.name)):
-                    upstream.ring.states[key.name] = state
-        return upstream
-
-    def _own_route(self, place: str, name: str, entry: RouteEntry) -> Route:
-        header, network = entry.auth.header, entry.network_config
-        if _spelt(header) in _NOT_FREE:
-            self._findings.fault(
-                f"{place}.auth.header", f"{header} cannot carry a key; name another"
-            )
-        if network.base_url:
-            self._findings.fault(
-                f"{place}.network_config.base_url", "write it as the route's upstream"
-            )
-        provider = generic(name, entry.upstream, entry.dialect, header, entry.auth.form)
-        keys = self._keys.of(place, name, entry.keys)
-        ring = KeyRing(name, keys, f"add a key under {place}.keys")
-        upstream = replace(
-            self._assembled(place, provider, ring, network),
-            base=self._base(f"{place}.upstream", entry.upstream, network),
-            # For an API that asks for no key, such as a local server.
-            keyless=not entry.keys,
-        )
-        return Route(entry.prefix, (self._remembering(upstream),))
-
-    def _assembled(
-        self, place: str, provider: Provider, ring: KeyRing, network: Network
-    ) -> Upstream:
-        timeouts = self._config.timeouts
-        return Upstream(
-            provider,
-            ring,
-            None,
-            network.default_request_timeout_in_seconds or timeouts.first_byte,
-            network.stream_idle_timeout_in_seconds or timeouts.idle,
-            extra_headers=self._extra_headers(f"{place}.network_config.extra_headers", network),
-        )
-
-    def _endpoints(self, place: str, entry: ProviderEntry) -> dict[str, Base]:
-        """The base URL of each key that has its own, by the key's name."""
-        endpoints: dict[str, Base] = {}
-        for number, key in enumerate(entry.keys):
-            url = key.azure_key_config.endpoint if key.azure_key_config else None
-            where = f"{place}.keys[{number}].azure_key_config.endpoint"
-            if key.enabled and url and (base := self._base(where, url, entry.network_config)):
-                endpoints[name_of(key, number)] = base
-        return endpoints
-
-    def _base(self, place: str, url: str, network: Network) -> Base | None:
-        try:
-            base = Base.parse(text(url, self._env))
-        except ValueError as error:
-            self._findings.fault(place, str(error))
-            return None
-        local = is_local(base.origin.host)
-        if base.origin.scheme == "http" and not network.allow_http and not local:
-            self._findings.fault(
-                place, "http:// would send the key in clear; use https://, or set allow_http"
-            )
-            return None
-        listen = self._config.listen
-        if local and base.origin.port in (listen.port, listen.web_port):
-            self._findings.fault(place, "this is the gateway's own address; name the provider's")
-            return None
-        return base
-
-    def _extra_headers(self, place: str, network: Network) -> tuple[tuple[bytes, bytes], ...]:
-        for name in network.extra_headers:
-            if _spelt(name).encode() in CREDENTIALS:
-                self._findings.fault(place, f"{name} carries a credential; put it under keys")
-            elif _spelt(name) in _NOT_FREE:
-                self._findings.fault(place, f"{name} belongs to the connection; remove it")
-        return tuple((n.encode(), v.encode()) for n, v in network.extra_headers.items())
+            upstream = self._upstreams.of_route(place, name, entry)
+            yield f"{place}.prefix", Route(entry.prefix, (upstream,))
 
 
 def build(config: Config, env: Mapping[str, str], name: str, old: Parts | None = None) -> Parts:
@@ -285,12 +179,3 @@ def writer_of(parts: Parts, console: Console | None, *more: Sink) -> Writer:
 
 def _prune(path: Path, age: float | None, most: int | None) -> object:
     return prune_jsonl(path.parent, path.stem, age, most, time.time(), path.suffix)
-
-
-def _base_of(upstream: Upstream, key: Key) -> Base | None:
-    return upstream.endpoints.get(key.name, upstream.base)
-
-
-def _spelt(header: str) -> str:
-    """A header's name as a lenient server would read it."""
-    return header.lower().replace("_", "-")

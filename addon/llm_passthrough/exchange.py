@@ -140,6 +140,11 @@ class Exchange:
         self.ear = Ear(found, kinds.get("content-encoding")) if found else None
         return self.ear
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether it went to an upstream that has not said anything yet."""
+        return self.origin is not None and self.headers_at is None
+
     def complete(self) -> bool:
         """Whether the protocol says that the answer was whole, whatever came after it."""
         return self.ear is not None and self.ear.end().complete is True

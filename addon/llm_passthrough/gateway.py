@@ -19,16 +19,17 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from llm_passthrough import admit, deadlines, failures, framing, keep, replies, status, views
+from llm_passthrough import admit, deadlines, endings, framing, keep, replies, status, views
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import is_loopback
 from llm_passthrough.egress import Egress
+from llm_passthrough.endings import Ending
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange, new_id
 from llm_passthrough.guard import guarded, quiet
 from llm_passthrough.layer import Refused, client_failed, client_of
 from llm_passthrough.providers import Target
-from llm_passthrough.record import Body, Fault, Outcome
+from llm_passthrough.record import Body, Fault
 from llm_passthrough.seal import Sealed
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.tee import Tee
@@ -72,7 +73,7 @@ class Gateway:
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
         """Finish what was refused: no other hook tells of it."""
         if exchange := self.live.get(flow):
-            self._finish(flow, exchange, "refused")
+            self._finish(flow, exchange, endings.REFUSED)
 
     @guarded
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -145,12 +146,9 @@ class Gateway:
             response.data.content = exchange.answer_tee.copy  # for people who look at the flow
         elif response.raw_content:
             exchange.answer_body = Body(response.raw_content, len(response.raw_content))
-        answered: Outcome = "upstream_error" if response.status_code >= 400 else "ok"
-        fault = None
-        if framing.ends_with_connection(response.headers) and was_reset(flow.server_conn):
-            answered, fault = "upstream_abort", failures.BROKEN_OFF
+        cut = framing.ends_with_connection(response.headers) and was_reset(flow.server_conn)
         keep.told(exchange, response.data.content or b"", self._clock())
-        self._finish(flow, exchange, "refused" if exchange.refused else answered, fault)
+        self._finish(flow, exchange, endings.of_answer(exchange, response.status_code, cut))
 
     @quiet
     def error(self, flow: http.HTTPFlow) -> None:
@@ -158,20 +156,14 @@ class Gateway:
         exchange, error = self.live.get(flow), flow.error
         if exchange is None or error is None:
             return
-        if exchange.refused:
-            self._finish(flow, exchange, "refused")
-        elif error.msg == error.KILLED_MESSAGE:
-            self._finish(flow, exchange, "error", _KILLED)
-        elif client_failed(flow):
-            if exchange.complete():
-                self._finish(flow, exchange, "ok")  # he left after the last event
-            else:
-                self._finish(flow, exchange, "client_abort", _CLIENT_LEFT)
-        elif exchange.origin is None:
-            self.refuse(flow, Refusal("bad_request", "this is not a well-formed HTTP request"))
-            self._finish(flow, exchange, "refused")
-        else:
-            self._upstream_failed(flow, exchange, error.msg)
+        message = None if error.msg == error.KILLED_MESSAGE else error.msg
+        ending = endings.of_error(exchange, message, client_failed(flow))
+        if ending.refusal is not None and not exchange.streaming:
+            answer = self.refuse(flow, ending.refusal)
+            if exchange.unanswered:
+                fields = keep.failed(exchange, answer.headers.fields, self._clock())
+                answer.headers.fields = exchange.answer_headers = fields
+        self._finish(flow, exchange, ending)
 
     @quiet
     def websocket_message(self, flow: http.HTTPFlow) -> None:
@@ -190,16 +182,13 @@ class Gateway:
         """Finish: the conversation is over."""
         exchange, talk = self.live.get(flow), flow.websocket
         if exchange is not None and talk is not None:
-            outcome, fault = failures.of_websocket(
-                talk.close_code, talk.close_reason, bool(talk.closed_by_client)
-            )
-            if outcome == "client_abort" and exchange.complete():
-                outcome, fault = "ok", None  # it left between two responses; Codex does
-            self._finish(flow, exchange, outcome, fault)
+            by_client = bool(talk.closed_by_client)
+            ending = endings.of_talk(exchange, talk.close_code, talk.close_reason, by_client)
+            self._finish(flow, exchange, ending)
 
     # -- how it is done -----------------------------------------------------------------------
 
-    def refuse(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
+    def refuse(self, flow: http.HTTPFlow, refusal: Refusal) -> http.Response:
         """Answer the client ourselves, in the shape that the route's SDKs can read."""
         exchange = self.live.get(flow)
         shape = exchange.route.error_shape if exchange and exchange.route else "openai"
@@ -209,6 +198,7 @@ class Gateway:
         flow.response = replies.refused(refusal, shape, request_id, flow.request.method)
         if exchange is not None:
             exchange.refuse(refusal.status, flow.response.headers.fields, flow.response.content)
+        return flow.response
 
     def _clear(
         self, flow: http.HTTPFlow, exchange: Exchange, headers: Sealed, target: Target
@@ -237,35 +227,16 @@ class Gateway:
             flow.response = replies.page(*page, flow.request.method)
             self.live.pop(flow, None)
 
-    def _upstream_failed(self, flow: http.HTTPFlow, exchange: Exchange, message: str) -> None:
-        refusal = failures.of_upstream(
-            message, str(exchange.origin), exchange.waiting_for, exchange.timed_out
-        )
-        begun = exchange.headers_at is not None
-        if not exchange.streaming:
-            self.refuse(flow, refusal)
-        if not begun and flow.response is not None:
-            fields = keep.failed(exchange, flow.response.headers.fields, self._clock())
-            flow.response.headers.fields = exchange.answer_headers = fields
-        outcome: Outcome = "upstream_abort" if begun else "upstream_error"
-        fault = Fault(refusal.code, refusal.message, "upstream")
-        self._finish(flow, exchange, "timeout" if exchange.timed_out else outcome, fault)
-
-    def _finish(
-        self,
-        flow: http.HTTPFlow,
-        exchange: Exchange,
-        outcome: Outcome,
-        fault: Fault | None = None,
-    ) -> None:
+    def _finish(self, flow: http.HTTPFlow, exchange: Exchange, ending: Ending) -> None:
         """Exactly once: what is no longer in `live` is finished."""
         if self.live.pop(flow, None) is None:
             return
         self.egress.withdraw(client_of(flow))
         views.keep(flow, exchange.request_tee, exchange.answer_tee)
+        fault = ending.fault
         if fault is None and isinstance(flow.response, Refused):
             fault = Fault(*replies.told(flow.response), "gateway")
-        self.writer.put(exchange.facts(self._clock(), outcome, fault))
+        self.writer.put(exchange.facts(self._clock(), ending.outcome, fault))
 
     # -- start and end ------------------------------------------------------------------------
 
@@ -289,9 +260,4 @@ class Gateway:
     def finish_all(self) -> None:
         """The gateway stops: what is still open is told as it stands."""
         for flow, exchange in list(self.live.items()):
-            self._finish(flow, exchange, "error", _STOPPED)
-
-
-_CLIENT_LEFT = Fault("client_abort", "the client went away", "client")
-_KILLED = Fault("killed", "a person ended it", "gateway")
-_STOPPED = Fault("stopped", "the gateway was stopped", "gateway")
+            self._finish(flow, exchange, endings.STOPPED)

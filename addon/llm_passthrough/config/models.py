@@ -3,80 +3,26 @@
 The names below `providers` are those of Bifrost's config.json, so that its part loads as it is.
 """
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-
-def _fits(pattern: str, words: str) -> AfterValidator:
-    """Text that a pattern fits as a whole; `words` say what is right."""
-    fits = re.compile(pattern).fullmatch
-
-    def check(text: str) -> str:
-        if fits(text) is None:
-            raise ValueError(words)
-        return text
-
-    return AfterValidator(check)
-
-
-type Seconds = Annotated[float, Field(gt=0, le=86_400)]
-type Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
-type Capture = Literal["none", "usage", "full"]
-type Prefix = Annotated[
-    str,
-    _fits(
-        r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+",
-        "must be a path of letters, digits, '-' and '_' without a last slash, such as /my_api",
-    ),
-]
-type HeaderName = Annotated[
-    str,
-    _fits(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "must be a header name without spaces, such as X-Team"),
-]
-type HeaderValue = Annotated[str, _fits(r"[ -~]*", "must be printable ASCII on one line")]
-type FilePath = Annotated[
-    str, _fits(r"[^\x00-\x1f\x7f\ud800-\udfff]+", "must be the path of a file")
-]
-type KeyName = Annotated[
-    str,
-    _fits(r"[!-~]([ -~]{0,62}[!-~])?", "must be 1 to 64 printable ASCII characters"),
-]
-type RouteName = Annotated[
-    str,
-    _fits(
-        r"[a-z][a-z0-9_-]{0,31}",
-        "must begin with a small letter; then small letters, digits, '-' and '_', 32 at most",
-    ),
-]
-type HostName = Annotated[
-    str,
-    _fits(
-        r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?",
-        "must be a host name without scheme and port, such as gateway.local",
-    ),
-]
-type ClientName = Annotated[
-    str,
-    _fits(
-        r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}",
-        "must begin with a letter or digit; then letters, digits, '.', '_', '@', '-', 64 at most",
-    ),
-]
-type WebOrigin = Annotated[
-    str,
-    _fits(
-        r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?",
-        "must be one origin in small letters without a path, such as http://localhost:3000",
-    ),
-]
-
-
-class Section(BaseModel):
-    """A part of the file: unknown options are faults, inputs never stand in an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+from llm_passthrough.config.words import (
+    Bytes,
+    Capture,
+    ClientName,
+    FilePath,
+    HeaderName,
+    HeaderValue,
+    HostName,
+    KeyName,
+    Prefix,
+    Rate,
+    RouteName,
+    Seconds,
+    Section,
+    WebOrigin,
+)
 
 
 class AzureKey(Section):
@@ -127,7 +73,7 @@ class Network(Section):
 
     base_url: str | None = None
     allow_http: bool = False
-    extra_headers: dict[HeaderName, HeaderValue] = {}
+    extra_headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     default_request_timeout_in_seconds: Seconds | None = None
     stream_idle_timeout_in_seconds: Seconds | None = None
 
@@ -257,13 +203,6 @@ class Aliases(Section):
     replace: bool = False
 
 
-type Rate = Annotated[
-    str,
-    _fits(
-        "input|output|cache_read|cache_write|cache_write_1h",
-        "must be input, output, cache_read, cache_write or cache_write_1h",
-    ),
-]
 type Price = dict[Rate, Annotated[float, Field(ge=0)]]
 
 
@@ -280,4 +219,4 @@ class Config(Section):
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     console: Literal["auto", "on", "off"] = "auto"
-    prices: dict[str, Price] = {}
+    prices: dict[str, Price] = Field(default_factory=dict)

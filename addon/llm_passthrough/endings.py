@@ -1,0 +1,64 @@
+"""How an exchange ended: its outcome, whose fault that was, and what to tell a client."""
+
+from dataclasses import dataclass
+
+from llm_passthrough import failures
+from llm_passthrough.errors import Refusal
+from llm_passthrough.exchange import Exchange
+from llm_passthrough.record import Fault, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the record says; `refusal` is for a client that has heard nothing yet."""
+
+    outcome: Outcome
+    fault: Fault | None = None
+    refusal: Refusal | None = None
+
+
+OK = Ending("ok")
+REFUSED = Ending("refused")
+STOPPED = Ending("error", Fault("stopped", "the gateway was stopped", "gateway"))
+_KILLED = Ending("error", Fault("killed", "a person ended it", "gateway"))
+_LEFT = Ending("client_abort", Fault("client_abort", "the client went away", "client"))
+_BROKEN_OFF = Ending("upstream_abort", failures.BROKEN_OFF)
+_MALFORMED = Ending(
+    "refused", refusal=Refusal("bad_request", "this is not a well-formed HTTP request")
+)
+
+
+def of_answer(exchange: Exchange, status: int, cut: bool) -> Ending:
+    """The end of an answer; `cut` when its connection broke where its end would have been."""
+    if exchange.refused:
+        return REFUSED
+    if cut:
+        return _BROKEN_OFF
+    return Ending("upstream_error" if status >= 400 else "ok")
+
+
+def of_error(exchange: Exchange, message: str | None, client_left: bool) -> Ending:
+    """The end of what broke; `message` is mitmproxy's, None where a person ended it."""
+    if exchange.refused:
+        return REFUSED
+    if message is None:
+        return _KILLED
+    if client_left:
+        return OK if exchange.complete() else _LEFT  # it may go after the last event
+    if exchange.origin is None:
+        return _MALFORMED
+    refusal = failures.of_upstream(
+        message, str(exchange.origin), exchange.waiting_for, exchange.timed_out
+    )
+    outcome: Outcome = "upstream_error" if exchange.headers_at is None else "upstream_abort"
+    if exchange.timed_out:
+        outcome = "timeout"
+    return Ending(outcome, Fault(refusal.code, refusal.message, "upstream"), refusal)
+
+
+def of_talk(exchange: Exchange, code: int | None, reason: str | None, by_client: bool) -> Ending:
+    """The end of a WebSocket, closed with `code` by one side."""
+    outcome, fault = failures.of_websocket(code, reason, by_client)
+    if outcome == "client_abort" and exchange.complete():
+        return OK  # it left between two responses; Codex does
+    return Ending(outcome, fault)
