@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from live.harness import NAMES, Authority, Gateway, Provider, config_for, names_addon
+from live.scene import Scene
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +42,11 @@ def tls_provider(authority: Authority) -> Iterator[Provider]:
 def names(tmp_path: Path, tls_provider: Provider) -> Path:
     """A script under which the real providers' names lead to the TLS provider."""
     return names_addon(tmp_path, dict.fromkeys(NAMES, tls_provider.port))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """What a module's cases of the threat catalogue are tried on."""
+    scene = Scene(tmp_path_factory.mktemp("scene"))
+    yield scene
+    scene.stop()

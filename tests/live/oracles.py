@@ -4,13 +4,14 @@ O1  a configured key is in the head of what its own provider receives, and nowhe
 O2  the client's credential is nowhere upstream, in no record, in no output
 O3  nothing is dialled but what is configured
 O4  the output tells of no crash
-O5  the gateway answers afterwards
-O6  one record for each request that reached a hook
+O5  the gateway answers afterwards, and holds no more files and memory than before
+O6  one record for each request that reached a hook, and each has an id of its own
 O7  the client got an answer or a close before a deadline
 """
 
 import base64
 import contextlib
+import os
 import re
 import socket
 import threading
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from live.harness import CLIENT_KEY, KEYS, Gateway, Provider
+from live.harness import CLIENT_KEY, KEYS, Gateway, Provider, resident
 
 # Longer than anything takes on a busy machine; reached only by what hangs.
 DEADLINE = 5.0
@@ -167,6 +168,25 @@ class Oracles:
     _sizes: dict[Path, int] = field(default_factory=dict)
     _output: int = 0
     _records: int = 0
+    _files: int = 0
+    _resident: int = 0
+
+    def begin(self) -> None:
+        """From here on is what a whole run of cases did: the gateway is warm, and idle."""
+        self._files, self._resident = self._open_files(), resident(self.gateway.process.pid)
+
+    def settle(self, growth: int = 64 << 20) -> None:
+        """After a run of cases nothing of them is left: no open file, little memory (O5)."""
+        end = time.monotonic() + DEADLINE
+        while self._open_files() > self._files and time.monotonic() < end:
+            time.sleep(0.05)
+        left = self._open_files() - self._files
+        assert left <= 0, f"O5: {left} files are still open"
+        grown = resident(self.gateway.process.pid) - self._resident
+        assert grown < growth, f"O5: {grown >> 20} MB more than before"
+
+    def _open_files(self) -> int:
+        return len(os.listdir(f"/proc/{self.gateway.process.pid}/fd"))
 
     def mark(self) -> None:
         """From here on is what a case did."""
@@ -183,8 +203,10 @@ class Oracles:
 
     def new_records(self, count: int) -> list[dict[str, Any]]:
         """The records since `mark`; fails unless there are `count` (O6)."""
-        records = self.gateway.records(self._records + count)[self._records :]
+        every = self.gateway.records(self._records + count)
+        records = every[self._records :]
         assert len(records) == count, f"O6: {len(records)} records instead of {count}: {records}"
+        assert len({record["id"] for record in every}) == len(every), "O6: an id stands twice"
         return records
 
     def check(self, heard: bytes = b"", records: int | None = None, alive: bool = True) -> None:
