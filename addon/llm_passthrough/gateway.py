@@ -14,7 +14,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from functools import partial
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -29,7 +28,7 @@ from llm_passthrough.exchange import Exchange, new_id
 from llm_passthrough.guard import guarded, quiet
 from llm_passthrough.layer import Refused, client_failed, client_of
 from llm_passthrough.providers import Target
-from llm_passthrough.record import Body, Fault
+from llm_passthrough.record import Body, Fault, Outcome
 from llm_passthrough.seal import Sealed
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.tee import Tee
@@ -65,7 +64,10 @@ class Gateway:
     async def http_connect(self, flow: http.HTTPFlow) -> None:
         """A tunnel is judged before anything is dialled."""
         exchange = self._open(flow)
-        finish = partial(self._finish, flow, exchange)
+
+        def finish(outcome: Outcome, fault: Fault | None) -> None:
+            self._finish(flow, exchange, Ending(outcome, fault))
+
         if not await self.tunnels.open(flow, exchange, self.parts, finish):
             self.live.pop(flow, None)  # each request inside is an exchange of its own
 
