@@ -25,7 +25,8 @@ LONGEST = 300
 
 # A module or a shelf imports from the rows above its own only (a shelf from itself too).
 LEVELS = (
-    "errors settings thin tee redact bodies splice retention rest bifrost shown demo foreground",
+    "errors settings thin tee redact bodies splice retention rest bifrost shown demo decoy "
+    "foreground",
     "usage asked sse config clients tokens forward",
     "record keyring dialects options",
     "providers failures prices listen columns conversation",
@@ -38,14 +39,14 @@ LEVELS = (
     "admit guard",
     "deadlines egress reflow",
     "gateway web pages",
-    "startup reloading",
+    "startup reloading canary",
     "attach",
     "cli",
 )
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
 MITMPROXY = frozenset(
     "gateway guard reloading egress tunnels keep seal http1 layer transport admit attach views web "
-    "replies cli pages reflow".split()
+    "replies cli pages reflow canary decoy".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.

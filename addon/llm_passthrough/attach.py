@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 from rich.console import Console
 
-from llm_passthrough import banner, layer, options, pages, startup, views
+from llm_passthrough import banner, canary, layer, options, pages, startup, views
 from llm_passthrough.build import Parts, build, writer_of
 from llm_passthrough.clients import is_local, is_loopback
 from llm_passthrough.errors import ConfigError
@@ -45,6 +46,9 @@ def attach(master: Any, env: Mapping[str, str] = os.environ) -> None:
     except ConfigError as error:
         for line in error.lines:
             print(f"llm-passthrough: {line}", file=sys.stderr)
+        raise SystemExit(_EXIT_CONFIG) from None
+    except canary.SelfTestError as error:
+        print(f"llm-passthrough: {error}", file=sys.stderr)
         raise SystemExit(_EXIT_CONFIG) from None
     except Exception as error:  # noqa: BLE001 - a proxy without its gateway must not go on
         print(f"llm-passthrough: cannot start: {where(error)}", file=sys.stderr)
@@ -80,7 +84,7 @@ class Life:
         self._begun = startup.read(master.options, self._env)
         settings = self._begun.settings
         parts = build(settings, self._env, master.options.passthrough_config or "environment")
-        layer.install(settings.limits.request_buffer)
+        canary.sing(master, partial(layer.install, settings.limits.request_buffer))
         shown = self._console if self._shows(master, settings.console) else None
         self.views = views.addons(master)
         writer = writer_of(parts, shown, *self.views[:1])

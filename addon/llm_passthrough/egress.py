@@ -1,6 +1,7 @@
 """Egress: who may connect to us, and where we may connect to. An addon beside the gateway."""
 
 from collections.abc import Callable
+from typing import Any
 
 from mitmproxy import ctx, http
 from mitmproxy.connection import Client, Server
@@ -30,6 +31,7 @@ class Egress:
         self._clock = clock
         self._tunnels = tunnels
         self._names_itself = names_itself
+        self.proxyserver: Callable[[], Any] = lambda: ctx.master.addons.get("proxyserver")
         self._signed: dict[str, Exchange] = {}
         self._dialled: dict[str, Server] = {}
 
@@ -45,7 +47,7 @@ class Egress:
         """End the upstream's side of a flow; mitmproxy then calls the `error` hook."""
         client = client_of(flow)
         server = self._dialled.get(client.id) or flow.server_conn
-        io = transport_of(ctx.master.addons.get("proxyserver"), client, server)
+        io = transport_of(self.proxyserver(), client, server)
         if io is not None and io.handler is not None:
             io.handler.cancel("deadline")
 
@@ -92,8 +94,7 @@ class Egress:
     @unraised
     def server_connected(self, data: ServerConnectionHookData) -> None:
         """Connected; with TLS the handshake still belongs to it."""
-        proxyserver = ctx.master.addons.get("proxyserver")
-        let_finish(transport_of(proxyserver, data.client, data.server), data.server)
+        let_finish(transport_of(self.proxyserver(), data.client, data.server), data.server)
         if not data.server.tls:
             self._connected(data.client.id)
 

@@ -8,18 +8,22 @@ name in that its interpreter is warm:
 - what is read while Python starts or modules are imported was read when the nursery began
   (`EARLY` names the variables; who sets one of them needs a real start);
 - its command line in /proc is the nursery's, its parent is the nursery;
-- the seed of `hash()` is the nursery's.
+- the seed of `hash()` is the nursery's;
+- the gateway's self-test (llm_passthrough/canary.py) was passed by the nursery.
 
 This file is both sides: the tests import `Nursery`, which runs the file as a program.
 """
 
+import asyncio
 import contextlib
 import gc
 import importlib
 import json
+import logging
 import os
 import random
 import re
+import runpy
 import select
 import signal
 import socket
@@ -36,6 +40,7 @@ PROGRAMS = {  # a command and the function that its script calls
     "mitmdump": ("mitmproxy.tools.main", "mitmdump"),
     "mitmweb": ("mitmproxy.tools.main", "mitmweb"),
     "llm-passthrough": ("llm_passthrough.cli", "main"),
+    "python": ("__main__", "run_file"),
 }
 # What the programs import while they start, beside the modules of their functions.
 MODULES = """mitmproxy.tools.dump mitmproxy.tools.web.master tornado.platform.asyncio
@@ -133,9 +138,27 @@ def main() -> Any:
     for name in (*MODULES, *(module for module, _ in PROGRAMS.values())):
         with contextlib.suppress(ModuleNotFoundError):  # an extra that is not installed
             importlib.import_module(name)
+    asyncio.run(sing())
     gc.collect()
     gc.freeze()
     return Forker(orders).run()()
+
+
+async def sing() -> None:
+    """The self-test at start is passed here, once for all children."""
+    from llm_passthrough import canary, layer, options
+    from mitmproxy.options import Options
+    from mitmproxy.tools.dump import DumpMaster
+
+    master = DumpMaster(Options(), with_termlog=False, with_dumper=False)
+    master.options.update(**options.FORCED)
+    canary.sing(master, lambda: layer.install(layer.GatewayStream.request_buffer))
+    logging.getLogger().handlers.clear()  # the master's; each child has one of its own
+
+
+def run_file() -> None:
+    """What `python FILE` does."""
+    runpy.run_path(sys.argv[1], run_name="__main__")
 
 
 class Forker:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mitmproxy import version
 
 from live.harness import (
     BIN,
@@ -25,8 +26,11 @@ from live.harness import (
     SCRIPT,
     Gateway,
     Provider,
+    clean_environment,
     config_for,
+    ended,
     free_port,
+    raw,
     request,
     running,
 )
@@ -144,6 +148,79 @@ def test_without_a_file_the_usual_variables_make_the_keys(
             assert ("Host", host) in seen.headers, path
             assert found(KEYS.values(), seen.head) == [KEYS[key]]
         assert not found(SECRETS, gateway.output.encode())
+
+
+# -- the self-test ---------------------------------------------------------------------------------
+
+# A mitmproxy that sends headers as it shows them: the upstream would get the placeholder.
+OTHERWISE = """
+import sys
+from llm_passthrough import canary
+from {module} import {function} as program
+from mitmproxy.net.http.http1 import assemble
+
+assemble._assemble_request_headers = lambda request: b"".join(
+    b"%s: %s\\r\\n" % field for field in request.headers.fields
+)
+canary._HELD.clear()
+sys.argv = {argv!r}
+program()
+"""
+
+
+@pytest.mark.parametrize("program", ["mitmdump", "mitmweb", "mitmproxy", "serve", "web"])
+def test_where_a_seam_does_not_hold_it_does_not_start(
+    tmp_path: Path, provider: Provider, program: str
+) -> None:
+    """H12, R6: exit code 2 and one line; nobody is answered, and nothing is sent."""
+    seen, port, web = len(provider.seen), free_port(), free_port()
+    config = tmp_path / "gateway.yaml"
+    log = {"path": str(tmp_path / "log" / "records.jsonl")}
+    config.write_text(json.dumps(config_for(provider.url, log=log)))
+    confdir = f"confdir={tmp_path}/mitm"
+    if program.startswith("mitm"):
+        settings = [f"listen_port={port}", f"passthrough_config={config}", confdir]
+        settings += [f"web_port={web}", "web_open_browser=false"] if program == "mitmweb" else []
+        argv = [program, "-s", str(SCRIPT), *(x for each in settings for x in ("--set", each))]
+        module, function = "mitmproxy.tools.main", program
+    else:
+        argv = ["llm-passthrough", program, "--port", str(port), "--config", str(config)]
+        argv += ["--set", confdir, *(["--web-port", str(web)] if program == "web" else [])]
+        module, function = "llm_passthrough.cli", "main"
+    file = tmp_path / "otherwise.py"
+    file.write_text(OTHERWISE.format(module=module, function=function, argv=argv))
+    with _caller(port) as answers:
+        result = ended(["python", str(file)], clean_environment(), tmp_path)
+    said = (result.stdout + result.stderr).splitlines()
+    told = [line for line in said if line.startswith("llm-passthrough: ")]
+    assert result.returncode == 2, said
+    assert len(told) == 1, said
+    assert f"self-test failed with mitmproxy {version.VERSION}: a key does not reach" in told[0]
+    assert "Traceback" not in result.stdout + result.stderr
+    assert not answers
+    assert len(provider.seen) == seen
+    assert not (tmp_path / "log").exists()
+
+
+@contextlib.contextmanager
+def _caller(port: int) -> Iterator[list[bytes]]:
+    """Somebody who calls a port all the time; what was answered."""
+    answers: list[bytes] = []
+    over = threading.Event()
+
+    def call() -> None:
+        while not over.wait(0.01):
+            with contextlib.suppress(OSError):
+                if answer := raw(port, HEALTH, 1):
+                    answers.append(answer)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        thread.join()
 
 
 # -- the end ---------------------------------------------------------------------------------------
