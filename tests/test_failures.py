@@ -66,6 +66,14 @@ ORIGIN = "https://api.openai.com"
             id="what the other side said is not quoted",
         ),
         pytest.param(
+            "Cannot parse HTTP response: not a status line: sk-secret",
+            "first_byte",
+            None,
+            "upstream_protocol",
+            f"{ORIGIN} gave an answer that is no well-formed HTTP",
+            id="an answer that is none",
+        ),
+        pytest.param(
             "Connection killed",
             "idle",
             "idle after 300 s",

@@ -410,6 +410,27 @@ async def test_a_person_who_kills_a_flow_is_told_apart(scene: Scene) -> None:
     assert (record.error.type, record.error.origin) == ("killed", "gateway")
 
 
+async def test_a_person_who_kills_what_is_on_its_way_ends_it(scene: Scene) -> None:
+    """mitmproxy marks it alone; and tells of our hanging up as of a failing upstream."""
+    flow = await scene.sent()
+    await scene.begins(flow, EVENTS[0])
+    hung_up: list[http.HTTPFlow] = []
+    scene.gateway.egress.hang_up = hung_up.append  # type: ignore[assignment, method-assign]
+    scene.gateway.end_overdue()
+    assert hung_up == []
+    flow.live = True
+    flow.kill()
+    scene.gateway.end_overdue()
+    scene.gateway.end_overdue()
+    assert hung_up == [flow]
+    scene.breaks(flow, "server closed connection")
+    record = scene.record()
+    assert record.error is not None
+    assert (record.outcome, record.error.type) == ("error", "killed")
+    assert flow.error is not None
+    assert flow.error.msg == Error.KILLED_MESSAGE  # so that the client gets no page
+
+
 async def test_a_malformed_request_is_refused_and_its_credentials_are_off(scene: Scene) -> None:
     flow = scene.flow()
     flow.error = Error("malformed")

@@ -20,6 +20,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
+SOCKET = ((b"Upgrade", b"WebSocket"), (b"Sec-WebSocket-Version", b"13"))
 CUTS = [
     pytest.param(1, id="byte by byte"),
     pytest.param(2, id="two bytes a time"),
@@ -67,11 +68,11 @@ def server() -> Http1Server:
     return layer
 
 
-def client(method: str = "POST") -> Http1Client:
-    """What reads the answer to a request that was sent."""
+def client(method: str = "POST", *asks: tuple[bytes, bytes]) -> Http1Client:
+    """What reads the answer to a request that was sent with these fields too."""
     layer = Http1Client(_context())
     list(layer.handle_event(events.Start()))
-    request = http.Request.make(method, "http://127.0.0.1:9000/v1/x", b"", [(b"Host", b"x")])
+    request = http.Request.make(method, "http://127.0.0.1:9000/v1/x", b"", [(b"Host", b"x"), *asks])
     for event in (RequestHeaders(1, request, True), RequestEndOfMessage(1)):
         list(layer.handle_event(event))
     return layer
@@ -144,9 +145,27 @@ def test_an_interim_answer_is_not_the_answer(interim: bytes, size: int) -> None:
 @pytest.mark.parametrize("before", [b"", EARLY])
 def test_a_change_of_protocol_is_an_answer(before: bytes, size: int) -> None:
     switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
-    found = heard(client("GET"), before + switch, size)
+    found = heard(client("GET", *SOCKET), before + switch, size)
     heads = [event.response for event in found if isinstance(event, ResponseHeaders)]
     assert [head.status_code for head in heads] == [101]
+
+
+@pytest.mark.parametrize("size", CUTS)
+@pytest.mark.parametrize(
+    ("asks", "gives"),
+    [
+        pytest.param((), b"websocket", id="nobody asked"),
+        pytest.param(SOCKET, b"foo", id="another protocol"),
+        pytest.param(SOCKET[:1], b"websocket", id="another version"),
+    ],
+)
+def test_a_change_of_protocol_that_nobody_asked_for_is_no_answer(
+    asks: tuple[tuple[bytes, bytes], ...], gives: bytes, size: int
+) -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: %s\r\n\r\nmore" % gives
+    layer = client("GET", *asks)
+    (event,) = heard(layer, switch, size)[:1]
+    assert isinstance(event, ResponseProtocolError)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from llm_passthrough.wire import (
     Stripped,
     ask_to_retry,
     clean_answer,
+    clean_reason,
     digest,
     lowered,
     map_urls,
@@ -392,6 +393,37 @@ def test_a_header_that_echoes_our_key_is_dropped_in_whatever_spelling(form: str)
 def test_a_short_key_is_looked_for_as_it_is() -> None:
     fields = ((b"x-echo", b"-short-"), (b"x-other", b"sh"), (b"x-more", b"something longer"))
     assert clean_answer(fields, 200, SecretStr("short")) == fields[1:]
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        pytest.param(b"a\r\n b", b"a   b", id="a fold"),
+        pytest.param(b"a\x00b\rc\nd\x1be\x7f", b"a b c d e ", id="control characters"),
+        pytest.param(b"a\tb\xe9", b"a\tb\xe9", id="what a value may hold"),
+    ],
+)
+def test_what_could_end_a_line_of_an_answer_becomes_a_space(value: bytes, plain: bytes) -> None:
+    fields = ((b"x-a", value), (b"x-other", b"1"))
+    assert clean_answer(fields, 200, None) == ((b"x-a", plain), (b"x-other", b"1"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "clean"),
+    [
+        (b"OK", b"OK"),
+        (b"", b""),
+        (f"no such key: {KEY}".encode(), b""),
+        (b"OK\x1b[2J", b""),
+        (b"Nicht m\xf6glich", b"Nicht m\xf6glich"),
+    ],
+)
+def test_a_reason_goes_on_unless_it_holds_our_key_or_what_is_no_text(
+    reason: bytes, clean: bytes
+) -> None:
+    assert clean_reason(reason, SecretStr(KEY)) == clean
+    if KEY.encode() not in reason:
+        assert clean_reason(reason, None) == clean
 
 
 def test_urls_that_lead_past_us_are_mapped_or_dropped_and_nothing_else_is_touched() -> None:

@@ -79,6 +79,7 @@ class Exchange:
     waiting_for: str = "request"
     since: float = 0.0
     timed_out: str | None = None
+    killed: bool = False
     own_time: float = 0.0
     finished: bool = False
     request_headers: Fields = ()

@@ -5,6 +5,8 @@ from llm_passthrough.record import Fault, Outcome
 
 _TLS = ("tls", "ssl", "certificate", "handshake")
 _LONGEST = 200
+# How mitmproxy begins to tell of an answer that it does not take.
+_MALFORMED = ("Cannot parse HTTP response", "unexpected server response", "Received ")
 
 
 BROKEN_OFF = Fault("upstream_abort", "the upstream broke the connection off", "upstream")
@@ -36,6 +38,8 @@ def of_upstream(message: str, origin: str, waiting_for: str, timed_out: str | No
     if waiting_for == "connect":
         code = "upstream_tls" if _about_tls(message) else "upstream_unreachable"
         return Refusal(code, f"{origin} could not be reached: {_plain(message)}")
+    if message.startswith(_MALFORMED):
+        return Refusal("upstream_protocol", f"{origin} gave an answer that is no well-formed HTTP")
     return Refusal("upstream_protocol", f"{origin} closed the connection before it had answered")
 
 

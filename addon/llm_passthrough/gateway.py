@@ -34,7 +34,7 @@ from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.tee import Tee
 from llm_passthrough.transport import was_reset
 from llm_passthrough.tunnels import Tunnels
-from llm_passthrough.wire import clean_answer, lowered, map_urls, with_length
+from llm_passthrough.wire import clean_answer, clean_reason, lowered, map_urls, with_length
 
 _MESSAGES_KEPT = 200
 
@@ -126,6 +126,7 @@ class Gateway:
         fields = response.headers.fields
         if exchange.onward is None:
             fields = clean_answer(fields, response.status_code, exchange.secret)
+            response.data.reason = clean_reason(response.data.reason, exchange.secret)
             fields = map_urls(fields, exchange.link)
             fields = keep.heard(exchange, fields, self._clock(), time.time())
         response.headers.fields = exchange.answer_headers = fields
@@ -158,6 +159,8 @@ class Gateway:
         exchange, error = self.live.get(flow), flow.error
         if exchange is None or error is None:
             return
+        if exchange.killed:
+            error.msg = error.KILLED_MESSAGE  # mitmproxy tells of the hanging up instead
         message = None if error.msg == error.KILLED_MESSAGE else error.msg
         ending = endings.of_error(exchange, message, client_failed(flow))
         if ending.refusal is not None and not exchange.streaming:
@@ -249,10 +252,16 @@ class Gateway:
             self.end_overdue()
 
     def end_overdue(self) -> None:
-        """End every exchange whose upstream takes too long; `error` then tells of it."""
+        """End every exchange whose upstream takes too long, or that a person has ended; `error`
+        then tells of it."""
         timeouts = self.parts.config.timeouts
         for flow in deadlines.overdue(self.live, self._clock(), timeouts):
             self.egress.hang_up(flow)
+        for flow, exchange in list(self.live.items()):
+            # mitmproxy only marks it, and would let a stream run to its end.
+            if flow.error and flow.error.msg == flow.error.KILLED_MESSAGE and not exchange.killed:
+                exchange.killed = True
+                self.egress.hang_up(flow)
 
     def swap(self, parts: Parts) -> None:
         """Go on with other parts; what is open ends with those it was admitted with."""

@@ -5,6 +5,7 @@ fields are raw (name, value) byte pairs; what no rule names keeps its order and 
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +43,7 @@ _RETRY = frozenset(b"x-should-retry retry-after retry-after-ms".split())
 DOOR_HEADERS = frozenset(
     b"host origin referer sec-fetch-site access-control-request-method".split()
 )
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _FRAMING = frozenset(b"content-length transfer-encoding host".split())
 
 
@@ -150,10 +152,14 @@ def clean_answer(fields: Fields, status: int, secret: SecretStr | None) -> Field
     """An answer's fields without what belongs to the hop, to the browser or to our account.
 
     A header that holds our key, in whatever spelling, is dropped whatever its name: providers
-    have echoed it.
+    have echoed it. What a client could read as the end of a line becomes a space, as in a fold
+    (RFC 9110 5.5, RFC 9112 5.2).
     """
     named = _nominated(fields)
-    whole = b"\n".join(value for _, value in fields)
+    whole = b"\t".join(value for _, value in fields)
+    if _CONTROL.search(whole):
+        fields = tuple((name, _CONTROL.sub(b" ", value)) for name, value in fields)
+        whole = b"\t".join(value for _, value in fields)
     echoed = [form for form in _spellings(secret) if form in whole] if secret else []
     kept: list[tuple[bytes, bytes]] = []
     for name, value in fields:
@@ -170,6 +176,12 @@ def clean_answer(fields: Fields, status: int, secret: SecretStr | None) -> Field
         if not drop:
             kept.append((name, value))
     return tuple(kept)
+
+
+def clean_reason(reason: bytes, secret: SecretStr | None) -> bytes:
+    """An answer's reason phrase, or none where it holds our key or what is no text."""
+    echoed = secret is not None and any(form in reason for form in _spellings(secret))
+    return b"" if echoed or _CONTROL.search(reason) else reason
 
 
 def map_urls(fields: Fields, swap: Callable[[bytes, bytes], bytes | None]) -> Fields:

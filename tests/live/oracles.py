@@ -92,6 +92,39 @@ class Listener:
                     data = b""
 
 
+def answers_in(data: bytes) -> list[tuple[int, bool]]:
+    """The answers in what a client heard: status, and whether it is there to its end.
+
+    What may last until the connection ends has no end here.
+    """
+    found = []
+    while match := re.match(rb"HTTP/1\.1 (\d{3}) ", data):
+        head, _, data = data.partition(b"\r\n\r\n")
+        if match[1].startswith(b"1"):
+            continue
+        rest = _after_body(head.lower(), data)
+        found.append((int(match[1]), rest is not None))
+        data = rest or b""
+    return found
+
+
+def _after_body(head: bytes, data: bytes) -> bytes | None:
+    """What follows an answer's body; None where its end is not there."""
+    length = re.search(rb"(?m)^content-length: *(\d+)", head)
+    if data.startswith(b"HTTP/1.1 "):
+        return data  # to a HEAD
+    if length:
+        return data[int(length[1]) :] if len(data) >= int(length[1]) else None
+    if b"chunked" not in head:
+        return None
+    while match := re.match(rb"([0-9a-f]+)\r\n", data):
+        size = int(match[1], 16)
+        data = data[match.end() + size + 2 :]
+        if not size:
+            return data
+    return None
+
+
 @dataclass(frozen=True)
 class Heard:
     """What a client got: the bytes, and whether the connection was closed."""
@@ -102,8 +135,7 @@ class Heard:
     @property
     def statuses(self) -> list[int]:
         """The statuses of the answers, interim ones (1xx) left out."""
-        found = re.findall(rb"(?m)^HTTP/1\.1 (\d{3}) ", self.data)
-        return [int(status) for status in found if not status.startswith(b"1")]
+        return [status for status, _ in answers_in(self.data)]
 
     @property
     def status(self) -> int | None:
