@@ -1,37 +1,63 @@
-"""The `llm-passthrough` command."""
+"""The `llm-passthrough` command. Each subcommand is imported when it is asked for."""
 
+from importlib import import_module
+from typing import Any
+
+import click
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from llm_passthrough import __version__
-from llm_passthrough.cli.ca import app as ca
-from llm_passthrough.cli.check import check
-from llm_passthrough.cli.env import env
-from llm_passthrough.cli.explain import explain
-from llm_passthrough.cli.logs import app as logs
-from llm_passthrough.cli.open import open_
-from llm_passthrough.cli.replay import replay
-from llm_passthrough.cli.run import serve, web
-from llm_passthrough.cli.run_command import run
-from llm_passthrough.cli.schema import schema
+
+# Name of the command: its module, and what there is the command (a function or an app).
+_COMMANDS = {
+    "serve": ("run", "serve"),
+    "web": ("run", "web"),
+    "run": ("run_command", "run"),
+    "env": ("env", "env"),
+    "check": ("check", "check"),
+    "explain": ("explain", "explain"),
+    "schema": ("schema", "schema"),
+    "open": ("open", "open_"),
+    "replay": ("replay", "replay"),
+    "logs": ("logs", "app"),
+    "ca": ("ca", "app"),
+}
+# What stands behind the command is the command's, options included.
+_SETTINGS: dict[str, dict[str, object]] = {"run": {"allow_interspersed_args": False}}
+
+
+class Commands(TyperGroup):
+    """The commands; only the one that is asked for costs its imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the help."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # type: ignore[override]
+        """The command of that name."""
+        if name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[name]
+        found: Any = getattr(import_module(f"{__name__}.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            command = get_command(found)
+        else:
+            alone = typer.Typer(add_completion=False)
+            alone.command(context_settings=_SETTINGS.get(name))(found)
+            command = get_command(alone)
+        command.name = name
+        return command
+
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a traceback of ours could show a value
     help="A gateway for LLM APIs that you can see through.",
 )
-app.command()(serve)
-app.command()(web)
-# What stands behind the command is the command's, options included.
-app.command(context_settings={"allow_interspersed_args": False})(run)
-app.command()(env)
-app.command()(check)
-app.command()(explain)
-app.command()(schema)
-app.command("open")(open_)
-app.command()(replay)
-app.add_typer(logs, name="logs")
-app.add_typer(ca, name="ca")
 
 
 @app.callback(invoke_without_command=True)

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes
 
 from llm_passthrough.cli.authority import Authority, AuthorityError, authority, folder_of
 from llm_passthrough.cli.bundle import system_bundle
-from llm_passthrough.cli.run import Set
+from llm_passthrough.cli.options import Set
 from llm_passthrough.cli.surroundings import Confdir, fail
 from llm_passthrough.settings import others_can_read
 

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llm_passthrough.cli.parts import ConfigFile
-from llm_passthrough.cli.run import Set
+from llm_passthrough.cli.options import ConfigFile, Set
 from llm_passthrough.cli.shells import Shell, lines
 from llm_passthrough.cli.surroundings import Confdir, ModeOption, fail, settings, trusted
 from llm_passthrough.cli.variables import Mode

@@ -19,7 +19,8 @@ from rich.text import Text
 from llm_passthrough import forward
 from llm_passthrough.admit import by_host
 from llm_passthrough.build import Parts
-from llm_passthrough.cli.parts import ConfigFile, parts_of
+from llm_passthrough.cli.options import ConfigFile
+from llm_passthrough.cli.parts import parts_of
 from llm_passthrough.clients import check_fields
 from llm_passthrough.errors import Refusal
 from llm_passthrough.providers import Origin

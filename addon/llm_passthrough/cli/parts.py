@@ -1,18 +1,13 @@
-"""What the commands share: the configuration option, and the parts that it makes."""
+"""The parts that a configuration makes, for a command to look at."""
 
 import os
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from llm_passthrough import config
 from llm_passthrough.build import Parts, build
 from llm_passthrough.errors import ConfigError
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The configuration file (YAML).")
-]
 
 
 def parts_of(path: Path | None) -> Parts:

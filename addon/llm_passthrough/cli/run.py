@@ -5,13 +5,11 @@ from typing import Annotated
 
 import typer
 
-from llm_passthrough.cli.parts import ConfigFile
+from llm_passthrough.cli.options import ConfigFile, Demo, Set
 
 Port = Annotated[int | None, typer.Option(help="The gateway's port (default 8080).")]
 WebPort = Annotated[int | None, typer.Option(help="mitmweb's port (default 8081).")]
 Host = Annotated[str | None, typer.Option(help="The address to listen on (default 127.0.0.1).")]
-Demo = Annotated[bool, typer.Option("--demo", help="Use the built-in demo provider; no keys.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="An option of mitmproxy, NAME=VALUE.")]
 Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open a browser on mitmweb.")]
 
 

@@ -15,8 +15,7 @@ import typer
 from llm_passthrough import foreground
 from llm_passthrough.cli import summary
 from llm_passthrough.cli.child import Child, StartError
-from llm_passthrough.cli.parts import ConfigFile
-from llm_passthrough.cli.run import Demo, Set
+from llm_passthrough.cli.options import ConfigFile, Demo, Set
 from llm_passthrough.cli.running import NoGatewayError, Running, running, settled
 from llm_passthrough.cli.surroundings import (
     Confdir,
