@@ -15,6 +15,7 @@ from live.test_forward import Desk
 
 FOLDER = Path(__file__).resolve().parents[2] / ".venv" / "clis" / "node_modules" / ".bin"
 PLACEHOLDER = "placeholder-0123456789"
+NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,12 @@ def proxy(desk: Desk) -> dict[str, str]:
 
 
 def base(desk: Desk) -> dict[str, str]:
+    """By base URL; whatever else an agent calls, its telemetry say, finds a closed door."""
     url = desk.gateway.url
-    return {
+    closed = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), NOWHERE)
+    return closed | {
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
         "ANTHROPIC_BASE_URL": f"{url}/anthropic_passthrough",
         "GOOGLE_GEMINI_BASE_URL": f"{url}/genai_passthrough",
     }
