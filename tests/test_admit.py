@@ -136,7 +136,8 @@ def test_a_flow_that_is_sent_again_gets_the_route_of_its_origin() -> None:
     exchange = admit(repeated())
     assert exchange.route is not None
     assert exchange.route.prefix == "host:api.openai.com"
-    assert (exchange.path, exchange.replay_of, exchange.client) == (b"/v1/models", ID, "mitmweb")
+    assert (exchange.path, exchange.replay_of) == (b"/v1/models", ID)
+    assert exchange.identity.client.name == "mitmweb"
 
 
 def test_of_providers_at_one_place_it_gets_its_own() -> None:
@@ -252,7 +253,7 @@ def test_a_clients_token_is_for_us_and_is_no_credential_of_its_own(
 ) -> None:
     known = parts(clients=[{"name": "alice", "tokens": [TOKEN]}])
     exchange = admit(flow(CHAT, "POST", *fields), known)
-    assert exchange.client == "alice"
+    assert exchange.identity.client.name == "alice"
     assert exchange.stripped.value(b"authorization") == own
     assert exchange.stripped.value(b"x-api-key") == ""
     assert TOKEN in "".join(exchange.stripped.secrets)

@@ -2,10 +2,20 @@
 
 import base64
 import hashlib
+import math
 
 import pytest
-from llm_passthrough.clients import Clients, Door, check_fields, is_local, is_loopback, session
+from llm_passthrough.clients import (
+    Clients,
+    Door,
+    Identity,
+    check_fields,
+    is_local,
+    is_loopback,
+    session,
+)
 from llm_passthrough.errors import Refusal
+from llm_passthrough.policy import Client
 
 DOOR = Door.of(["127.0.0.1", "gateway.local"], ["https://app.test"])
 HOST = {"host": "127.0.0.1:8080"}
@@ -172,7 +182,19 @@ def test_at_a_host_that_we_stand_for_its_own_pages_alone_may_ask() -> None:
 # -- who it is ------------------------------------------------------------------------------------
 
 TOKEN = "token-of-alice-0123456789"
-CLIENTS = Clients({hashlib.sha256(TOKEN.encode()).digest(): "alice"})
+LATER = "token-of-alice-from-now-on"
+ALICE = Client("alice")
+
+
+def identity(token: str, expires: float = math.inf, client: Client = ALICE) -> Identity:
+    return Identity(client, hashlib.sha256(token.encode()).digest(), expires)
+
+
+def clients(*identities: Identity) -> Clients:
+    return Clients({one.digest: one for one in identities})
+
+
+CLIENTS = clients(identity(TOKEN))
 
 
 def basic(user: str, password: str) -> str:
@@ -180,8 +202,13 @@ def basic(user: str, password: str) -> str:
 
 
 def test_without_clients_everybody_is_the_default_one() -> None:
-    assert Clients({}).identify([]) == "default"
-    assert Clients({}).identify(["Bearer whatever"], proxy=True) == "default"
+    for made in (
+        Clients({}).identify([]),
+        Clients({}).identify(["Bearer whatever"], proxy=True),
+        Clients({}).again(identity(TOKEN)),
+    ):
+        assert made.client.name == "default"
+        made.check(10**12)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +223,7 @@ def test_without_clients_everybody_is_the_default_one() -> None:
     ],
 )
 def test_a_client_is_known_by_its_token_wherever_it_stands(credential: str) -> None:
-    assert CLIENTS.identify(["something else", credential]) == "alice"
+    assert CLIENTS.identify(["something else", credential]).client is ALICE
 
 
 @pytest.mark.parametrize(
@@ -222,6 +249,38 @@ def test_who_is_not_known_is_refused_without_a_word_of_what_he_sent(
         CLIENTS.identify([credential], proxy)
     assert caught.value.status == status
     assert not credential or credential not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("proxy", "status"), [pytest.param(False, 401, id="route"), pytest.param(True, 407, id="proxy")]
+)
+def test_a_token_is_good_until_it_expires(proxy: bool, status: int) -> None:
+    known = clients(identity(TOKEN, 100.0)).identify([TOKEN], proxy, 99.0)
+    known.check(99.0, proxy)
+    with pytest.raises(Refusal, match="client alice has expired") as caught:
+        known.check(100.0, proxy)
+    assert caught.value.status == status
+
+
+def test_of_two_tokens_the_one_that_is_still_good_counts() -> None:
+    made = clients(identity(TOKEN, 100.0), identity(LATER))
+    assert made.identify([TOKEN, LATER], wall=100.0).expires == math.inf
+    assert made.identify([TOKEN], wall=100.0).expires == 100.0
+    assert made.all == [ALICE]
+
+
+def test_a_client_that_is_switched_off_is_told_so() -> None:
+    with pytest.raises(Refusal, match="client alice is not enabled") as caught:
+        identity(TOKEN, client=Client("alice", enabled=False)).check(0.0)
+    assert caught.value.status == 403
+
+
+def test_who_named_itself_before_is_whom_the_configuration_knows_now() -> None:
+    before, now = identity(TOKEN), identity(TOKEN, client=Client("alice", enabled=False))
+    assert clients(now).again(before) is now
+    with pytest.raises(Refusal) as caught:
+        clients(identity(LATER)).again(before)
+    assert caught.value.code == "unknown_client"
 
 
 # -- header values, sessions --------------------------------------------------------------------

@@ -16,6 +16,18 @@ STATUSES = {
     "forward_plain": 403,
     "unknown_client": 401,
     "proxy_unknown_client": 407,
+    "expired_token": 401,
+    "proxy_expired_token": 407,
+    "client_disabled": 403,
+    "route_denied": 403,
+    "provider_denied": 403,
+    "model_denied": 403,
+    "key_denied": 403,
+    "requests_per_minute": 429,
+    "tokens_per_minute": 429,
+    "daily_budget": 429,
+    "monthly_budget": 429,
+    "budget_unread": 503,
     "no_route": 404,
     "method_not_allowed": 405,
     "misdirected": 421,
@@ -38,6 +50,7 @@ ANTHROPIC_TYPES = {
     404: "not_found_error",
     405: "invalid_request_error",
     421: "invalid_request_error",
+    429: "rate_limit_error",
     500: "api_error",
     502: "api_error",
     503: "api_error",
@@ -52,6 +65,7 @@ GOOGLE_STATUSES = {
     404: "NOT_FOUND",
     405: "UNIMPLEMENTED",
     421: "FAILED_PRECONDITION",
+    429: "RESOURCE_EXHAUSTED",
     500: "INTERNAL",
     502: "UNAVAILABLE",
     503: "UNAVAILABLE",
@@ -125,6 +139,9 @@ def test_what_a_retry_cannot_heal_says_so_to_the_sdk(code: str) -> None:
         "log_unavailable",
         "no_token",
         "token_timeout",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "budget_unread",
     )
     refusal = Refusal(code, "")
     assert refusal.retry is heals
@@ -154,3 +171,9 @@ def test_findings_keep_each_fault_and_warning_behind_its_place() -> None:
         "listen.port: is taken; choose another",
     ]
     assert findings.warnings == ["log: is on a slow disk"]
+
+
+@pytest.mark.parametrize(("pause", "sent"), [(None, []), (1, [b"1"]), (86_400, [b"86400"])])
+def test_a_pause_is_told_where_it_is_known(pause: int | None, sent: list[bytes]) -> None:
+    fields = errors.headers(Refusal("daily_budget", "", pause), "")
+    assert [value for name, value in fields if name == b"retry-after"] == sent

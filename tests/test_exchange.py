@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from llm_passthrough import config
 from llm_passthrough.build import Parts, build
-from llm_passthrough.exchange import Exchange, lower, new_id
+from llm_passthrough.exchange import Exchange, new_id
 from llm_passthrough.listen import Ear
 from llm_passthrough.record import Fault
 from llm_passthrough.tee import Tee
@@ -54,18 +54,6 @@ def test_ids_differ_and_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(ids)) == 50
     assert {len(one) for one in ids} == {28}
     assert ids[0].startswith(f"{1_700_000_000_000:012x}")
-
-
-@pytest.mark.parametrize("configured", ["none", "usage", "full"])
-@pytest.mark.parametrize("asked", [None, "none", "usage", "full", " USAGE ", "everything", ""])
-def test_a_request_may_lower_what_is_captured_and_not_raise_it(
-    configured: str, asked: str | None
-) -> None:
-    order = ["none", "usage", "full"]
-    got = lower(configured, asked.encode() if asked is not None else None)
-    wanted = (asked or configured).strip().lower()
-    expected = min(configured, wanted, key=order.index) if wanted in order else configured
-    assert got == expected
 
 
 def test_before_anything_is_decided_the_facts_are_those_of_the_client() -> None:

@@ -27,12 +27,12 @@ LONGEST = 300
 LEVELS = (
     "errors settings thin tee redact bodies splice retention rest bifrost shown demo decoy "
     "foreground",
-    "usage asked sse config clients tokens forward",
-    "record keyring dialects options",
-    "providers failures prices listen columns conversation",
+    "usage asked sse config tokens forward policy",
+    "record keyring dialects clients allowance",
+    "providers failures prices listen columns conversation options modelnames",
     "known",
     "recorder routes links keys wire ledger",
-    "sinks seal http1 hosts identities resend upstreams",
+    "sinks seal http1 hosts identities resend upstreams spent",
     "layer verdict build status views transport framing",
     "exchange banner",
     "replies keep tunnels endings",

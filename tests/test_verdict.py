@@ -9,6 +9,7 @@ import pytest
 from llm_passthrough import config
 from llm_passthrough.build import build
 from llm_passthrough.errors import Refusal
+from llm_passthrough.policy import Client
 from llm_passthrough.routes import Routes
 from llm_passthrough.seal import Sealed
 from llm_passthrough.verdict import Question, Verdict, decide
@@ -569,3 +570,128 @@ def test_what_is_not_configured_is_refused_with_its_mend(
     assert (caught.value.code, caught.value.status) == (code, 503)
     assert mend in caught.value.message
     assert "REAL" not in caught.value.message
+
+
+# -- what a client may use ------------------------------------------------------------------------
+
+CHAT = "/openai_passthrough/v1/chat/completions"
+TWO_KEYS = {"openai": {"keys": [{"name": "a", "value": "sk-a"}, {"name": "b", "value": "sk-b"}]}}
+
+
+def asked(
+    client: Client,
+    target: str = CHAT,
+    body: bytes | None = b'{"model":"m"}',
+    fields: Fields | None = None,
+    method: str = "POST",
+    document: dict[str, Any] | None = None,
+) -> str:
+    """The name of the key that a client's request gets, or the code of the refusal."""
+    stripped = strip((HOST, *(fields or [])), target.encode())
+    route, path, query = routes(document or providers(**TWO_KEYS)).choose(stripped.target)
+    question = Question(route, path, query, method, stripped, body, client)
+    try:
+        verdict = decide(question, random.Random(3))
+    except Refusal as refused:
+        return refused.code
+    return verdict.key.name if verdict.key else "none"
+
+
+PIN_A, PIN_B = [(b"X-Passthrough-Key", b"a")], [(b"X-Passthrough-Key", b"b")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "fields", "name"),
+    [
+        pytest.param(("a",), None, "a", id="the one"),
+        pytest.param(("b",), None, "b", id="the other"),
+        pytest.param(("b*",), PIN_B, "b", id="asked for by name"),
+        pytest.param(("b",), PIN_A, "key_denied", id="another asked for by name"),
+        pytest.param(("c",), None, "key_denied", id="none of this provider's"),
+        pytest.param((), None, "key_denied", id="none at all"),
+        pytest.param(("*",), PIN_A, "a", id="all of them"),
+        pytest.param(("b", "c"), [(b"X-Passthrough-Key", b"c")], "no_key", id="its own elsewhere"),
+    ],
+)
+def test_a_client_gets_one_of_its_keys(
+    keys: tuple[str, ...], fields: Fields | None, name: str
+) -> None:
+    assert asked(Client("alice", keys=keys), fields=fields) == name
+
+
+def test_where_no_key_is_configured_the_mend_is_said_and_no_rule() -> None:
+    assert asked(Client("alice", keys=("a",)), document={"providers": {}}) == "no_key"
+
+
+def test_a_key_that_rests_is_not_followed_by_one_of_somebody_elses() -> None:
+    made = Client("alice", keys=("a",))
+    route, path, query = routes(providers(**TWO_KEYS)).choose(CHAT.encode())
+    question = Question(route, path, query, "POST", strip((HOST,), b"/"), b"{}", made)
+    verdict = decide(question, random.Random(3))
+    assert verdict.key is not None
+    assert not verdict.upstream.ring.another(verdict.key, None, 0.0)
+    verdict.upstream.ring.failed(verdict.key, 0.0)
+    assert route.upstreams[0].ring.rests(verdict.key, 0.1), "what is heard of a key is for all"
+    assert asked(made) == "a"
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "code"),
+    [
+        pytest.param("/genai_passthrough/v1beta/models/m:generateContent", b"{}", None, id="mine"),
+        pytest.param(
+            "/genai_passthrough/v1beta1/publishers/google/models/m:generateContent", b"{}",
+            "provider_denied", id="by the path",
+        ),
+        pytest.param(
+            "/genai_passthrough/v1beta/models/m:generateContent",
+            b'{"model":"publishers/google/models/m"}', "provider_denied", id="by the body",
+        ),
+    ],
+)  # fmt: skip
+def test_of_two_providers_on_a_route_a_client_may_use_its_own(
+    target: str, body: bytes, code: str | None
+) -> None:
+    made = asked(Client("alice", providers=("gemini",)), target, body, document=providers())
+    assert made == (code or "key-1")
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "fields", "method", "allowed"),
+    [
+        pytest.param(CHAT, b'{"model":"m"}', None, "POST", True, id="its model"),
+        pytest.param(CHAT, b'{"model":"x"}', None, "POST", False, id="another"),
+        pytest.param(CHAT, b'{"model":"x","model":"m"}', None, "POST", False, id="both"),
+        pytest.param(CHAT, b"{}", None, "POST", False, id="none"),
+        pytest.param(CHAT, None, None, "POST", False, id="one that streams"),
+        pytest.param("/openai_passthrough/v1/files", None, None, "POST", True, id="a long file"),
+        pytest.param(
+            "/openai_passthrough/v1/files",
+            b'\r\nx-disposition: name="model"\r\n\r\nx\r\n--',
+            [(b"Content-Type", b"multipart/form-data")], "POST", True, id="a file about models",
+        ),
+        pytest.param("/openai_passthrough/v1/models", b"", None, "GET", True, id="a list"),
+        pytest.param("/openai_passthrough/v1/models/x", b"", None, "GET", False, id="of another"),
+        pytest.param(
+            "/openai_passthrough/v1/realtime?model=m", b"", [(b"Upgrade", b"websocket")], "GET",
+            True, id="a WebSocket for it",
+        ),
+        pytest.param(
+            "/openai_passthrough/v1/responses", b"", [(b"Upgrade", b"websocket")], "GET", False,
+            id="a WebSocket whose first message would tell",
+        ),
+    ],
+)  # fmt: skip
+def test_who_may_use_some_models_must_name_one_of_them(
+    target: str, body: bytes | None, fields: Fields | None, method: str, allowed: bool
+) -> None:
+    made = Client("alice", models=("m",))
+    assert (asked(made, target, body, fields, method) != "model_denied") is allowed
+    assert asked(Client("alice"), target, body, fields, method) in ("a", "b")
+
+
+def test_a_model_that_is_denied_cannot_be_hidden() -> None:
+    made = Client("alice", blacklisted=("x*",))
+    assert asked(made) in ("a", "b")
+    assert asked(made, body=b"{}") == "model_denied"
+    assert asked(made, body=b'{"model":"m","Model":"x1"}') == "model_denied"

@@ -8,12 +8,13 @@ from mitmproxy import http
 
 from llm_passthrough import links, status
 from llm_passthrough.build import Parts
-from llm_passthrough.clients import check_fields
+from llm_passthrough.clients import Identity, check_fields
 from llm_passthrough.config import Log
 from llm_passthrough.errors import Refusal
-from llm_passthrough.exchange import Exchange, is_id, lower, new_id
+from llm_passthrough.exchange import Exchange, is_id, new_id
 from llm_passthrough.forward import named, shown
 from llm_passthrough.layer import arrived_absolute
+from llm_passthrough.policy import Client, lower
 from llm_passthrough.providers import Origin
 from llm_passthrough.routes import Route, check, need_path
 from llm_passthrough.tunnels import Tunnel, refuse_nested
@@ -22,6 +23,7 @@ from llm_passthrough.wire import CREDENTIALS, DOOR_HEADERS, strip, whole_path
 # What a flow's metadata says of the exchange that it was; plain texts, as they are saved with it.
 RECORD = "llm_passthrough_record"
 PROVIDER = "llm_passthrough_provider"
+_ADMINISTRATOR = Identity(Client("mitmweb"))
 
 
 def opened(request: http.Request, log: Log, clock: Callable[[], float]) -> Exchange:
@@ -87,12 +89,12 @@ def judged(
         page = status.page(parts.routes, method, request.data.path, state)
         if page is not None:
             return page
-        _identify(exchange, parts, tunnel, proxy=False)
+        _identify(exchange, parts, tunnel, state.wall, proxy=False)
         exchange.route, exchange.path, exchange.query = parts.routes.choose(request.data.path)
         need_path(exchange.route, exchange.path)
         host, prefix = headers.get("host", ""), exchange.route.prefix
     else:
-        _identify(exchange, parts, tunnel, proxy=True)
+        _identify(exchange, parts, tunnel, state.wall, proxy=True)
         exchange.route = by_host(parts, origin, request.data.path, method, headers)
         if not exchange.route.upstreams:
             exchange.onward = origin
@@ -100,6 +102,7 @@ def judged(
                 exchange.keep_only(str(origin))
         exchange.path, exchange.query = whole_path(request.data.path)
         host, prefix = origin.authority.decode(), ""
+    exchange.identity.client.check_route(exchange.route.prefix)
     _note(request, exchange, parts, state)
     tls = flow.client_conn.tls_established
     exchange.own_base = links.own_base(tls, host, prefix)
@@ -125,7 +128,7 @@ def _repeated(flow: http.HTTPFlow, exchange: Exchange, parts: Parts) -> None:
     check(data.path)
     provider, before = told.get(PROVIDER), told.get(RECORD)
     exchange.replay_of = before if isinstance(before, str) and is_id(before) else None
-    exchange.client = "mitmweb"
+    exchange.identity = _ADMINISTRATOR
     exchange.route = parts.hosts.again(origin, data.path, provider)
     if exchange.route is None:
         exchange.route = Route(f"host:{origin.host}", ())
@@ -169,18 +172,21 @@ def by_host(
     return route
 
 
-def _identify(exchange: Exchange, parts: Parts, tunnel: Tunnel | None, proxy: bool) -> None:
-    """Who asks: inside a tunnel, who opened it."""
-    if tunnel is not None and not (tunnel.kind == "own" and parts.clients.required):
-        exchange.client = tunnel.client
-        return
-    stripped = exchange.stripped
-    exchange.client = parts.clients.identify(
-        stripped.proxy_credentials if proxy else stripped.credentials, proxy
-    )
-    if parts.clients.required:
+def _identify(
+    exchange: Exchange, parts: Parts, tunnel: Tunnel | None, wall: float, proxy: bool
+) -> None:
+    """Who asks: inside a tunnel, who opened it. Raises Refusal where it may not ask (any more)."""
+    stripped, clients = exchange.stripped, parts.clients
+    if tunnel is not None and not (tunnel.kind == "own" and clients.required):
+        exchange.identity = clients.again(tunnel.identity)
+    else:
+        sent = stripped.proxy_credentials if proxy else stripped.credentials
+        exchange.identity = clients.identify(sent, proxy, wall)
+    exchange.identity.check(wall, proxy and tunnel is None)
+    exchange.capture = exchange.identity.client.captured(exchange.capture)
+    if clients.required:
         values = (value for _, value in stripped.taken)
-        tokens = frozenset(v for v in values if parts.clients.knows(v.decode("latin-1")))
+        tokens = frozenset(v for v in values if clients.knows(v.decode("latin-1")))
         exchange.stripped = replace(stripped, tokens=tokens)
 
 

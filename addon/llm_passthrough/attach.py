@@ -18,7 +18,8 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 from rich.console import Console
 
-from llm_passthrough import banner, canary, layer, options, pages, startup, views
+from llm_passthrough import banner, canary, layer, options, pages, spent, startup, views
+from llm_passthrough.allowance import Memory
 from llm_passthrough.build import Parts, build, writer_of
 from llm_passthrough.clients import is_local, is_loopback
 from llm_passthrough.errors import ConfigError
@@ -87,7 +88,8 @@ class Life:
         canary.sing(master, partial(layer.install, settings.limits.request_buffer))
         shown = self._console if self._shows(master, settings.console) else None
         self.views = views.addons(master)
-        writer = writer_of(parts, shown, *self.views[:1])
+        allowance = Memory(partial(spent.before, settings.log))
+        writer = writer_of(parts, shown, *self.views[:1], spent.Meter(allowance))
         writer.start()
         sys.setswitchinterval(SWITCH_INTERVAL)
         master.options.update(**options.FORCED)
@@ -95,7 +97,7 @@ class Life:
             master.options.update(flow_detail=0)  # our own line says it
         for warning in (*self._begun.warnings, *parts.warnings):
             _LOG.warning("%s", warning)
-        self._gateway = gateway = Gateway(parts, writer)
+        self._gateway = gateway = Gateway(parts, writer, allowance=allowance)
         self.reloading = Reloading(gateway, self._begun.file, self._begun.asked, self._env)
         return gateway
 
@@ -121,6 +123,8 @@ class Life:
         with contextlib.suppress(NotImplementedError, RuntimeError):  # not on Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reloading.reload)
         gateway = self._gateway
+        if any(client.limits.budgeted for client in gateway.parts.clients.all):
+            gateway.allowance.prepare()
         calls_url = pages.install(ctx.master, lambda: gateway.parts.config.log)
         self._greet(gateway.parts, calls_url, self._begun.demo is not None)
 

@@ -4,7 +4,7 @@ Everything that can be wrong is found here, before the first request.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ from llm_passthrough.config import Config
 from llm_passthrough.errors import ConfigError, Findings
 from llm_passthrough.forward import Forward, named
 from llm_passthrough.hosts import Hosts
-from llm_passthrough.identities import Identities
+from llm_passthrough.identities import Identities, Known
+from llm_passthrough.keys import name_of
 from llm_passthrough.providers import PROVIDERS
 from llm_passthrough.redact import Redactor
 from llm_passthrough.retention import prune_jsonl
@@ -78,7 +79,7 @@ class Builder:
         config = self._config
         self._check_listen()
         table = self._table()
-        clients = self._identities.of(config.clients)
+        clients = self._identities.of(config.clients, self._known(table), config.log)
         if faults := self._findings.faults:
             raise ConfigError(*(f"{self._name}: {fault}" for fault in faults))
         secrets = (*self._upstreams.keys.secrets, *self._identities.secrets)
@@ -95,6 +96,14 @@ class Builder:
             clients,
             tuple(f"{self._name}: {warning}" for warning in self._findings.warnings),
         )
+
+    def _known(self, table: Iterable[Route]) -> Known:
+        """What the rules for a client may name; a key that is switched off has a name too."""
+        providers = [*PROVIDERS, *(up.provider.name for route in table for up in route.upstreams)]
+        entries = [self._config.providers.entry(name).keys for name in PROVIDERS]
+        entries += [route.keys for route in self._config.routes]
+        keys = {name_of(key, number) for some in entries for number, key in enumerate(some)}
+        return Known({route.prefix for route in table}, frozenset(providers), keys)
 
     def _check_listen(self) -> None:
         if not self._config.clients and not is_local(self._config.listen.host):

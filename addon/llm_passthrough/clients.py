@@ -9,12 +9,14 @@ import base64
 import contextlib
 import hashlib
 import ipaddress
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from llm_passthrough.errors import Refusal
+from llm_passthrough.policy import EVERYBODY, Client
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -117,35 +119,82 @@ def is_local(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """A client as it has named itself: by which of its tokens (its SHA-256), and until when that
+    one is good, in seconds since the epoch."""
+
+    client: Client
+    digest: bytes = b""
+    expires: float = math.inf
+
+    def check(self, wall: float, proxy: bool = False) -> None:
+        """Refuse a token that has expired, and a client that is switched off.
+
+        Raises Refusal: expired_token, proxy_expired_token, client_disabled.
+        """
+        if wall >= self.expires:
+            raise Refusal(
+                "proxy_expired_token" if proxy else "expired_token",
+                f"this token of client {self.client.name} has expired; it needs a new one",
+            )
+        self.client.check_enabled()
+
+
+ANYBODY = Identity(EVERYBODY)
+
+
+@dataclass(frozen=True, slots=True)
 class Clients:
     """Who may call, by the SHA-256 of each token: a token itself is kept nowhere.
 
     Where nobody is configured, everybody on this machine is `default`.
     """
 
-    by_digest: Mapping[bytes, str]
+    by_digest: Mapping[bytes, Identity]
 
     @property
     def required(self) -> bool:
         """Whether everybody has to name itself."""
         return bool(self.by_digest)
 
+    @property
+    def all(self) -> list[Client]:
+        """The clients, each once."""
+        return list({one.client.name: one.client for one in self.by_digest.values()}.values())
+
     def knows(self, credential: str) -> bool:
         """Whether a credential is a client's token: it is for us, and goes no further."""
         return any(hashlib.sha256(t).digest() in self.by_digest for t in _tokens(credential))
 
-    def identify(self, credentials: Iterable[str], proxy: bool = False) -> str:
-        """The name of a client by what it sent as its credentials.
+    def identify(
+        self, credentials: Iterable[str], proxy: bool = False, wall: float = 0.0
+    ) -> Identity:
+        """A client by what it sent as its credentials; of several tokens, one that is good.
 
         Raises Refusal: unknown_client, or proxy_unknown_client for one that sees a proxy in us.
         """
         if not self.required:
-            return "default"
+            return ANYBODY
+        found = None
         for credential in credentials:
             for token in _tokens(credential):
                 # Found by its digest: how long that takes tells nothing about a token.
-                if name := self.by_digest.get(hashlib.sha256(token).digest()):
-                    return name
+                if known := self.by_digest.get(hashlib.sha256(token).digest()):
+                    if wall < known.expires:
+                        return known
+                    found = known
+        return found or self._nobody(proxy)
+
+    def again(self, identity: Identity, proxy: bool = False) -> Identity:
+        """The same client as it is configured now: its token may be gone, its rules others.
+
+        Raises Refusal as `identify` does.
+        """
+        if not self.required:
+            return ANYBODY
+        return self.by_digest.get(identity.digest) or self._nobody(proxy)
+
+    def _nobody(self, proxy: bool) -> Identity:
         raise Refusal(
             "proxy_unknown_client" if proxy else "unknown_client",
             "this gateway knows no client by these credentials; send one of its tokens "

@@ -50,6 +50,18 @@ CODES: dict[str, Code] = {
     "bad_target": Code(400),
     "unknown_client": Code(401),
     "proxy_unknown_client": Code(407),
+    "expired_token": Code(401),
+    "proxy_expired_token": Code(407),
+    "client_disabled": Code(403),
+    "route_denied": Code(403),
+    "provider_denied": Code(403),
+    "model_denied": Code(403),
+    "key_denied": Code(403),
+    "requests_per_minute": Code(429, retry=True),
+    "tokens_per_minute": Code(429, retry=True),
+    "daily_budget": Code(429),
+    "monthly_budget": Code(429),
+    "budget_unread": Code(503, retry=True),
     "foreign_origin": Code(403),
     "forward_blocked": Code(403),
     "forward_private": Code(403),
@@ -74,12 +86,16 @@ CODES: dict[str, Code] = {
 
 
 class Refusal(Exception):  # noqa: N818 - the glossary's word; it is an answer, not an error
-    """We answer ourselves: `code` is a row of CODES, `message` says what would be right."""
+    """We answer ourselves: `code` is a row of CODES, `message` says what would be right.
 
-    def __init__(self, code: str, message: str) -> None:
+    `retry_after` is after how many seconds it may be otherwise, where that is known.
+    """
+
+    def __init__(self, code: str, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.retry_after = retry_after
 
     @property
     def status(self) -> int:
@@ -153,5 +169,7 @@ def headers(refusal: Refusal, request_id: str) -> list[tuple[bytes, bytes]]:
     ]
     if refusal.status == 407:  # RFC 9110 11.7.1
         fields.append((b"proxy-authenticate", b'Basic realm="llm-passthrough"'))
+    if refusal.retry_after is not None:  # RFC 9110 10.2.3
+        fields.append((b"retry-after", str(refusal.retry_after).encode()))
     # The OpenAI and Anthropic SDKs obey this header; without it they try three times.
     return fields if refusal.retry else [*fields, (b"x-should-retry", b"false")]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import SecretStr
 
+from llm_passthrough.clients import ANYBODY, Identity
 from llm_passthrough.dialects import reader
 from llm_passthrough.keyring import Key
 from llm_passthrough.links import mapped
@@ -22,7 +23,6 @@ from llm_passthrough.verdict import Question, Verdict
 from llm_passthrough.wire import Fields, Stripped
 
 _ID = re.compile(r"[0-9a-f]{28}")
-_CAPTURES = ("none", "usage", "full")
 
 
 def new_id() -> str:
@@ -51,7 +51,7 @@ class Exchange:
     method: str
     client_path: bytes
     stripped: Stripped
-    client: str = "default"
+    identity: Identity = ANYBODY
     capture: str = "full"
     body_limit: int = 0
     own_base: bytes = b""
@@ -90,7 +90,8 @@ class Exchange:
     def question(self, method: str, body: bytes | None) -> Question:
         """What is to be decided; `body` is None while it still streams."""
         assert self.route is not None
-        return Question(self.route, self.path, self.query, method, self.stripped, body)
+        client = self.identity.client
+        return Question(self.route, self.path, self.query, method, self.stripped, body, client)
 
     def sign(self, verdict: Verdict, secret: SecretStr | None, shown: Fields) -> None:
         """Note what was decided; `shown` are the upstream's fields with a placeholder."""
@@ -186,7 +187,7 @@ class Exchange:
             at=self.at,
             method=self.method,
             client_path=self.client_path,
-            client=self.client,
+            client=self.identity.client.name,
             route=self.route.prefix if self.route else None,
             provider=self.upstream.provider.name if self.upstream else None,
             detected_by=self.detected_by,
@@ -217,11 +218,3 @@ def _body(tee: Tee | None) -> Body | None:
     if tee is None:
         return None
     return Body(tee.copy, tee.size, tee.sha256() if tee.truncated else None)
-
-
-def lower(configured: str, asked: bytes | None) -> str:
-    """The capture for a request: what it asks for, where that is less than the configuration's."""
-    wanted = asked.decode("latin-1").strip().lower() if asked else configured
-    if wanted not in _CAPTURES:
-        return configured
-    return min(configured, wanted, key=_CAPTURES.index)

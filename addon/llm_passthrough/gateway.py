@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from mitmproxy import http
 
 from llm_passthrough import admit, deadlines, endings, framing, keep, replies, status, views
+from llm_passthrough.allowance import Allowance, Memory, shown
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import is_loopback
 from llm_passthrough.egress import Egress
@@ -49,10 +50,12 @@ class Gateway:
         *,
         clock: Callable[[], float] = time.monotonic,
         chance: random.Random | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.parts = parts
         self.writer = writer
         self.live: WeakKeyDictionary[http.HTTPFlow, Exchange] = WeakKeyDictionary()
+        self.allowance = allowance or Memory()
         self.tunnels = Tunnels()
         self.egress = Egress(clock, self.tunnels, lambda: self.parts.clients.required)
         self._clock = clock
@@ -78,11 +81,13 @@ class Gateway:
             self._finish(flow, exchange, endings.REFUSED)
 
     @guarded
-    def requestheaders(self, flow: http.HTTPFlow) -> None:
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Admit: nothing of the client's credentials is left in the flow after this."""
         exchange = self._open(flow)
         if flow.error is None:  # else mitmproxy found it malformed, and says so in `error`
             self._admit(flow, exchange)
+            if flow.response is None:
+                await self.allowance.take(exchange.identity.client)
 
     @guarded
     async def passthrough_sign(self, flow: http.HTTPFlow) -> None:
@@ -226,11 +231,17 @@ class Gateway:
     def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         tunnel = self.tunnels.of(flow.client_conn)
         local = is_loopback(flow.client_conn.peername[0])
-        state = status.State(self.writer.tally, self._clock(), local)
+        tally, now, wall = self.writer.tally, self._clock(), time.time()
+        state = status.State(tally, now, local, wall, self._used)
         page = admit.judged(flow, exchange, self.parts, state, tunnel)
         if page is not None:
             flow.response = replies.page(*page, flow.request.method)
             self.live.pop(flow, None)
+
+    def _used(self) -> dict[str, object]:
+        """What each client has used."""
+        clients, used = self.parts.clients.all, self.allowance.used
+        return {client.name: shown(client, used(client.name)) for client in clients}
 
     def _finish(self, flow: http.HTTPFlow, exchange: Exchange, ending: Ending) -> None:
         """Exactly once: what is no longer in `live` is finished."""

@@ -5,12 +5,12 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 from pydantic import SecretStr
 
 from llm_passthrough import rest
 from llm_passthrough.errors import Refusal
+from llm_passthrough.policy import allows
 from llm_passthrough.rest import Rest
 from llm_passthrough.tokens import TokenSource
 
@@ -41,17 +41,8 @@ class Key:
         return self.models == ("*",) and not self.blacklisted
 
     def allows(self, model: str | None) -> bool:
-        """Whether this key may serve `model`; a request without a model may use any key.
-
-        Some providers read names in any case, and `models/NAME` as NAME: what is forbidden is
-        forbidden in these spellings too.
-        """
-        if model is None:
-            return True
-        name = model.rpartition("/")[2]
-        if _fits(model, self.blacklisted) or _fits(name, self.blacklisted):
-            return False
-        return _fits(model, self.models)
+        """Whether this key may serve `model`; a request without a model may use any key."""
+        return model is None or allows(model, self.models, self.blacklisted)
 
 
 @dataclass(slots=True)
@@ -201,10 +192,6 @@ class KeyRing:
                 "all models; raise limits.request_buffer, or give a key without `models`"
             )
         return f"no key of {self.provider} allows this model; see `models` of its keys ({names})"
-
-
-def _fits(model: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(model.lower(), pattern.lower()) for pattern in patterns)
 
 
 def _score(session: str, key: Key) -> float:

@@ -1,6 +1,6 @@
 """What the gateway says about itself: `/`, `/health`, and each bare prefix. No secrets."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from llm_passthrough import __version__
@@ -12,14 +12,18 @@ type Page = tuple[int, dict[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What changes: the tally of records, and now (monotonic seconds) for keys that rest.
+    """What changes: the tally of records, and now: monotonic seconds for keys that rest, `wall`
+    (since the epoch) for what expires.
 
-    `local`: somebody on this machine asks; keys are nobody else's business.
+    `local`: somebody on this machine asks; keys and `clients` (what each of them used) are nobody
+    else's business.
     """
 
     tally: Tally
     now: float
     local: bool = True
+    wall: float = 0.0
+    clients: Callable[[], object] | None = None
 
 
 def page(routes: Routes, method: str, target: bytes, state: State) -> Page | None:
@@ -31,7 +35,7 @@ def page(routes: Routes, method: str, target: bytes, state: State) -> Page | Non
         listed = {route.prefix: {"providers": _states(route.upstreams)} for route in routes.table}
         return 200, {"name": "llm-passthrough", "version": __version__, "routes": listed}
     if path == b"/health":
-        return _health(routes, state, state.local and query.split(b"=")[0] == b"keys")
+        return _health(routes, state, query.split(b"=")[0] if state.local else b"")
     text = path.decode("latin-1").removesuffix("/")
     route = next((route for route in routes.table if route.prefix == text), None)
     if route is None:
@@ -39,7 +43,7 @@ def page(routes: Routes, method: str, target: bytes, state: State) -> Page | Non
     return 200, {"route": route.prefix, "providers": _states(route.upstreams)}
 
 
-def _health(routes: Routes, state: State, with_keys: bool) -> Page:
+def _health(routes: Routes, state: State, more: bytes) -> Page:
     """503 while records cannot be written; providers without a key do not make us unhealthy."""
     upstreams = [upstream for route in routes.table for upstream in route.upstreams]
     states, tally = _states(upstreams), state.tally
@@ -48,7 +52,9 @@ def _health(routes: Routes, state: State, with_keys: bool) -> Page:
     ready = "ready" if "ready" in states.values() else "no provider is ready"
     value: dict[str, object] = {"status": "failing" if tally.fault else ready}
     value |= {"providers": states, "log": log}
-    if with_keys:
+    if more == b"clients" and state.clients is not None:
+        value["clients"] = state.clients()
+    if more == b"keys":
         value["keys"] = {up.provider.name: _keys(up, state.now) for up in upstreams}
     return 503 if tally.fault else 200, value
 

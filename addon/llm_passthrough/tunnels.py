@@ -5,6 +5,7 @@ in it is one like on a prefix. One to another host is relayed unopened, its byte
 that is configured, opened to be looked at.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import TCPLayer
 
 from llm_passthrough.build import Parts
+from llm_passthrough.clients import Identity
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.forward import check_address, is_public, named, shown
@@ -34,7 +36,7 @@ class Tunnel:
     host: str
     port: int
     kind: Kind
-    client: str
+    identity: Identity
     private: bool = False
     sent: int = 0
     received: int = 0
@@ -66,8 +68,12 @@ class Tunnels:
         """
         host, port = named(flow.request.host), flow.request.port
         exchange.route = Route(f"host:{host}", ())
-        exchange.client = parts.clients.identify(exchange.stripped.proxy_credentials, proxy=True)
-        tunnel = await judge(host, port, exchange.client, parts)
+        wall, sent = time.time(), exchange.stripped.proxy_credentials
+        exchange.identity = identity = parts.clients.identify(sent, True, wall)
+        identity.check(wall, proxy=True)
+        if not parts.door.is_ours(host):
+            identity.client.check_route(exchange.route.prefix)
+        tunnel = await judge(host, port, identity, parts)
         self._open[flow.client_conn.id] = tunnel
         if tunnel.kind != "relay":
             return False
@@ -105,12 +111,12 @@ class Tunnels:
             tunnel.finish("upstream_error" if fault else "ok", fault or None)
 
 
-async def judge(host: str, port: int, client: str, parts: Parts) -> Tunnel:
+async def judge(host: str, port: int, who: Identity, parts: Parts) -> Tunnel:
     """The tunnel that a client asks for. Raises Refusal."""
     if parts.door.is_ours(host) and port == parts.config.listen.port:
-        return Tunnel(host, port, "own", client)
+        return Tunnel(host, port, "own", who)
     if parts.hosts.route(Origin("https", host, port)) is not None:
-        return Tunnel(host, port, "served", client)
+        return Tunnel(host, port, "served", who)
     if not host:
         raise Refusal("bad_request", "CONNECT names a host and a port (RFC 9110 9.3.6)")
     forward = parts.forward
@@ -119,7 +125,7 @@ async def judge(host: str, port: int, client: str, parts: Parts) -> Tunnel:
     private = forward.allows_private(host)
     await check_address(host, port, parts.own_ports, private)
     kind: Kind = "inspect" if forward.other == "inspect" else "relay"
-    return Tunnel(host, port, kind, client, private)
+    return Tunnel(host, port, kind, who, private)
 
 
 class Relay(TCPLayer):

@@ -1,14 +1,16 @@
 """The verdict on a request: which upstream, which key, and what exactly is sent to it."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
 
 from llm_passthrough.bodies import model_of, top_level
 from llm_passthrough.clients import session
-from llm_passthrough.dialects import operation
+from llm_passthrough.errors import Refusal
 from llm_passthrough.keyring import Key
+from llm_passthrough.modelnames import named, needs_none, runs_none
+from llm_passthrough.policy import ALL, EVERYBODY, Client
 from llm_passthrough.providers import Ask, Credential, Target
 from llm_passthrough.providers.google import names_vertex
 from llm_passthrough.routes import Route, Upstream
@@ -19,7 +21,6 @@ from llm_passthrough.wire import ACCOUNT, Fields, Stripped
 _LOOK = 64 << 10
 # Where a client may have put his own credential, in the order in which it is looked for.
 _OWN = (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"query", b"subprotocol")
-_MODELLESS = frozenset({"files", "uploads", "vector_stores"})
 _NO_KEY = Key("client", "client", SecretStr(""))
 
 
@@ -28,7 +29,7 @@ class Question:
     """A request that was admitted, as it is when it is about to leave.
 
     `path` is the raw path after the prefix, `query` the raw query or None, `body` the buffered
-    body or None while it still streams.
+    body or None while it still streams. `client` is who asks.
     """
 
     route: Route
@@ -37,6 +38,7 @@ class Question:
     method: str
     stripped: Stripped
     body: bytes | None
+    client: Client = EVERYBODY
 
     @property
     def pinned(self) -> str | None:
@@ -78,11 +80,14 @@ def decide(question: Question, chance: random.Random, now: float = 0.0) -> Verdi
     route, path, stripped, body = question.route, question.path, question.stripped, question.body
     hint = _hint(route, path, body)
     upstream, rule = route.upstream(path, stripped.value(b"authorization"), hint)
+    question.client.check_provider(upstream.provider.name)
+    _check_models(question, upstream)
+    upstream = _with_keys_of(question.client, upstream, question.pinned)
     model = _model(upstream, question)
     key = None
     if not (upstream.forward or upstream.keyless):
         held = session(stripped.fields)
-        unread = model is None and body is None and _has_model(path)
+        unread = model is None and body is None and not runs_none(path)
         key = upstream.ring.pick(model, question.pinned, chance, now, held, unread)
     fields = (*stripped.fields, *upstream.extra_headers)
     names = frozenset(name.lower() for name, _ in fields)
@@ -95,6 +100,38 @@ def decide(question: Question, chance: random.Random, now: float = 0.0) -> Verdi
         if body and upstream.provider.rewrite:
             body = upstream.provider.rewrite(ask, key, target, body)
     return Verdict(upstream, rule, key, model, secret, credential, target, body)
+
+
+def _check_models(question: Question, upstream: Upstream) -> None:
+    """Refuse models that are not the client's, and what may be for one. Raises Refusal."""
+    client, path, body = question.client, question.path, question.body
+    if not client.asks_model:
+        return
+    fields = {name.lower(): value.decode("latin-1") for name, value in question.stripped.fields}
+    if modelless := needs_none(question.method, path, b"upgrade" in fields):
+        body = b""
+    kind, coding = fields.get(b"content-type", ""), fields.get(b"content-encoding")
+    found = named(path, question.query, kind, coding, body, upstream.provider.name)
+    client.check_models(found.names)
+    if found.unknown and not modelless:
+        raise Refusal(
+            "model_denied",
+            f"client {client.name} may use some models only, and this request does not tell which "
+            f"one it is for: {found.unknown}",
+        )
+
+
+def _with_keys_of(client: Client, upstream: Upstream, pinned: str | None) -> Upstream:
+    """The upstream with those of its keys that are the client's. Raises Refusal (key_denied)."""
+    ring = upstream.ring
+    if client.keys == ALL or not ring.keys:
+        return upstream
+    if pinned is not None:
+        client.check_key(pinned)
+    keys = tuple(key for key in ring.keys if client.may_use_key(key.name))
+    if not keys:
+        client.check_key(ring.keys[0].name)
+    return replace(upstream, ring=replace(ring, keys=keys))  # the states of keys are shared
 
 
 def _hint(route: Route, path: bytes, body: bytes | None) -> str | None:
@@ -112,11 +149,6 @@ def _model(upstream: Upstream, question: Question) -> str | None:
     kind = next((v for n, v in question.stripped.fields if n.lower() == b"content-type"), b"")
     name = upstream.provider.name
     return model_of(question.path, kind.decode("latin-1"), question.body or b"", name)
-
-
-def _has_model(path: bytes) -> bool:
-    """Whether a request with a body names a model in it; files that are kept have none."""
-    return operation(path.decode("latin-1")) not in _MODELLESS
 
 
 def _own(stripped: Stripped) -> tuple[Credential | None, SecretStr | None]:

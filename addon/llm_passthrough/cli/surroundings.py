@@ -147,7 +147,7 @@ def _secrets(loaded: config.Config) -> Iterator[str]:
     references = [key.value for key in keys]
     references += [key.azure_key_config.client_secret for key in keys if key.azure_key_config]
     references += [key.vertex_key_config.auth_credentials for key in keys if key.vertex_key_config]
-    references += [token for client in loaded.clients for token in client.tokens]
+    references += [token.value for client in loaded.clients for token in client.tokens]
     for reference in references:
         if match := _REFERENCE.fullmatch(reference or ""):
             yield match[1] or match[2]

@@ -5,7 +5,7 @@ The names below `providers` are those of Bifrost's config.json, so that its part
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from llm_passthrough.config.words import (
     Bytes,
@@ -16,6 +16,9 @@ from llm_passthrough.config.words import (
     HeaderValue,
     HostName,
     KeyName,
+    Moment,
+    Money,
+    PerMinute,
     Prefix,
     Rate,
     RouteName,
@@ -156,11 +159,42 @@ class Forward(Section):
     allow_private: tuple[HostName, ...] = ()
 
 
+class TokenEntry(Section):
+    """A client's token: a reference, or sha256:HEX; `expires` is a day (its end, UTC) or a time."""
+
+    value: str
+    expires: Moment | None = None
+
+
+class Budget(Section):
+    """What a client may spend, in US dollars; days and months are those of UTC.
+
+    `unpriced` is what a call counts whose price is not known.
+    """
+
+    daily: Money | None = None
+    monthly: Money | None = None
+    unpriced: Money = 0.0
+
+
+Token = Annotated[TokenEntry, BeforeValidator(lambda v: {"value": v} if type(v) is str else v)]
+
+
 class ClientEntry(Section):
-    """Somebody who may call: known by any of his tokens (references, or sha256:HEX)."""
+    """Somebody who may call, known by any of his tokens, and what he may use."""
 
     name: ClientName
-    tokens: Annotated[tuple[str, ...], Field(min_length=1)]
+    tokens: Annotated[tuple[Token, ...], Field(min_length=1)]
+    enabled: bool = True
+    routes: tuple[str, ...] = ("*",)
+    providers: tuple[str, ...] = ("*",)
+    models: tuple[str, ...] = ("*",)
+    blacklisted_models: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ("*",)
+    requests_per_minute: PerMinute | None = None
+    tokens_per_minute: PerMinute | None = None
+    budget: Budget = Budget()
+    capture: Capture | None = None
 
 
 class Log(Section):

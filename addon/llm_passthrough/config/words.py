@@ -1,6 +1,7 @@
 """What the values of the configuration may be: texts that fit a pattern, bounded numbers."""
 
 import re
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -18,6 +19,31 @@ def _fits(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def moment(text: str) -> float:
+    """A moment in seconds since the epoch: of a day, its end in UTC. Raises ValueError."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is None:
+            raise ValueError("a time without its offset") from None
+        return time.timestamp()
+    return datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC).timestamp()
+
+
+def _is_moment(text: str) -> str:
+    try:
+        moment(text)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "must be a day such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z"
+        ) from None
+    return text
+
+
+type Moment = Annotated[str, AfterValidator(_is_moment)]
+type Money = Annotated[float, Field(ge=0, le=1e9)]
+type PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 type Seconds = Annotated[float, Field(gt=0, le=86_400)]
 type Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
 type Capture = Literal["none", "usage", "full"]
