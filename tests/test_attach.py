@@ -264,6 +264,7 @@ async def _open(gateway: Gateway) -> http.HTTPFlow:
 
 
 async def test_at_the_end_what_is_open_is_written(place: Place) -> None:
+    place.write(shutdown={"drain_seconds": 0})
     with attached(place) as (_, life, gateway):
         flow = await _open(gateway)
         await life.done()

@@ -142,11 +142,17 @@ def test_what_a_retry_cannot_heal_says_so_to_the_sdk(code: str) -> None:
         "requests_per_minute",
         "tokens_per_minute",
         "budget_unread",
+        "draining",
     )
     refusal = Refusal(code, "")
     assert refusal.retry is heals
     retry = [value for name, value in errors.headers(refusal, "") if name == b"x-should-retry"]
     assert retry == ([] if heals else [b"false"])
+
+
+def test_at_the_end_the_client_is_told_to_come_back_on_another_connection() -> None:
+    told = dict(errors.headers(Refusal("draining", "", 1), ""))
+    assert (told[b"retry-after"], told[b"connection"]) == (b"1", b"close")
 
 
 def test_a_message_with_any_character_is_still_plain_ascii_json() -> None:

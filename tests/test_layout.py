@@ -39,7 +39,7 @@ LEVELS = (
     "admit guard",
     "deadlines egress reflow",
     "gateway web pages",
-    "startup reloading canary",
+    "startup reloading canary shutdown",
     "attach",
     "cli",
 )
@@ -52,7 +52,7 @@ OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.
 HELPERS = {
     Gateway: {"refuse", "watch", "end_overdue", "finish_all", "swap"},
-    Egress: {"allow", "withdraw", "hang_up"},
+    Egress: {"allow", "withdraw", "hang_up", "has_unsent"},
     Life: {"start"},
     Notes: {"write", "close", "own"},
     LastCalls: set(),

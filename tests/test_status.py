@@ -101,6 +101,11 @@ def test_health_is_about_records_and_says_which_providers_are_ready(
     assert set(providers) == {"openai", "anthropic", "azure", "gemini", "vertex"}
 
 
+def test_at_the_end_health_says_so() -> None:
+    code, told = page_of(READY, "GET", b"/health", State(Tally(), 0.0, draining=True)) or (0, {})
+    assert (code, told["status"]) == (503, "draining")
+
+
 @pytest.mark.parametrize("path", [b"/", b"/health", b"/openai_passthrough"])
 def test_no_page_shows_a_secret(path: bytes) -> None:
     assert "SECRET" not in json.dumps(page(READY, path, Tally()))

@@ -113,9 +113,16 @@ def judged(
 
 
 def _note(request: http.Request, exchange: Exchange, parts: Parts, state: status.State) -> None:
+    if state.draining:
+        raise draining()
     if parts.config.log.required and not state.tally.healthy:
         raise Refusal("log_unavailable", "records cannot be written, and log.required is on")
     exchange.seen = _seen(request)
+
+
+def draining() -> Refusal:
+    """What is told to whoever comes after the end has begun."""
+    return Refusal("draining", "the gateway is about to end; try again in a moment", 1)
 
 
 def _repeated(flow: http.HTTPFlow, exchange: Exchange, parts: Parts) -> None:

@@ -18,7 +18,17 @@ from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 from rich.console import Console
 
-from llm_passthrough import banner, canary, layer, options, pages, spent, startup, views
+from llm_passthrough import (
+    banner,
+    canary,
+    layer,
+    options,
+    pages,
+    shutdown,
+    spent,
+    startup,
+    views,
+)
 from llm_passthrough.allowance import Memory
 from llm_passthrough.build import Parts, build, writer_of
 from llm_passthrough.clients import is_local, is_loopback
@@ -85,6 +95,7 @@ class Life:
         self._begun = startup.read(master.options, self._env)
         settings = self._begun.settings
         parts = build(settings, self._env, master.options.passthrough_config or "environment")
+        master.options.update(**options.FORCED)
         canary.sing(master, partial(layer.install, settings.limits.request_buffer))
         shown = self._console if self._shows(master, settings.console) else None
         self.views = views.addons(master)
@@ -92,7 +103,6 @@ class Life:
         writer = writer_of(parts, shown, *self.views[:1], spent.Meter(allowance))
         writer.start()
         sys.setswitchinterval(SWITCH_INTERVAL)
-        master.options.update(**options.FORCED)
         if getattr(master.options, "flow_detail", 0) == 1:
             master.options.update(flow_detail=0)  # our own line says it
         for warning in (*self._begun.warnings, *parts.warnings):
@@ -120,7 +130,8 @@ class Life:
             asyncio.create_task(self._gateway.watch()),
             asyncio.create_task(self.reloading.follow()),
         ]
-        with contextlib.suppress(NotImplementedError, RuntimeError):  # not on Windows
+        # Windows has no such signal, and only a main thread gets one.
+        with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reloading.reload)
         gateway = self._gateway
         if any(client.limits.budgeted for client in gateway.parts.clients.all):
@@ -142,7 +153,11 @@ class Life:
             print(f"mitmweb: {web_url}\ncalls: {calls_url}", flush=True)
 
     async def done(self) -> None:
-        """The end: what is open is told as it stands, what is queued is written."""
+        """The end: what is open may end, or is told as it stands; what is queued is written."""
+        if self._gateway is not None:
+            cut = asyncio.Event()
+            shutdown.on_signals(cut.set)  # who cannot wait says so again
+            await shutdown.drain(self._gateway, ctx.master.addons.get("proxyserver"), cut)
         for task in self._tasks:
             task.cancel()
         if self._gateway is not None:

@@ -1,5 +1,7 @@
 """Egress: who may connect to us, and where we may connect to. An addon beside the gateway."""
 
+import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ from llm_passthrough.clients import is_loopback
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.guard import unraised
 from llm_passthrough.layer import client_of
-from llm_passthrough.transport import let_finish, transport_of
+from llm_passthrough.transport import let_finish, to_client, transport_of
 from llm_passthrough.tunnels import Tunnels
 
 
@@ -32,6 +34,7 @@ class Egress:
         self._tunnels = tunnels
         self._names_itself = names_itself
         self.proxyserver: Callable[[], Any] = lambda: ctx.master.addons.get("proxyserver")
+        self._clients: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
         self._signed: dict[str, Exchange] = {}
         self._dialled: dict[str, Server] = {}
 
@@ -51,6 +54,10 @@ class Egress:
         if io is not None and io.handler is not None:
             io.handler.cancel("deadline")
 
+    def has_unsent(self) -> bool:
+        """Whether a client has not taken all of what was written to it."""
+        return any(transport.get_write_buffer_size() for transport in self._clients)
+
     # -- hooks ----------------------------------------------------------------------------------
 
     @unraised
@@ -60,6 +67,8 @@ class Egress:
         client.error = "not from this machine"
         if is_loopback(client.peername[0]) or self._names_itself():
             client.error = None
+            if transport := to_client(self.proxyserver(), client):
+                self._clients.add(transport)
 
     @unraised
     def client_disconnected(self, client: Client) -> None:

@@ -19,7 +19,7 @@ class Ending:
 
 OK = Ending("ok")
 REFUSED = Ending("refused")
-STOPPED = Ending("error", Fault("stopped", "the gateway was stopped", "gateway"))
+_STOPPED = Ending("error", Fault("stopped", "the gateway was stopped", "gateway"))
 _KILLED = Ending("error", Fault("killed", "a person ended it", "gateway"))
 _LEFT = Ending("client_abort", Fault("client_abort", "the client went away", "client"))
 _BROKEN_OFF = Ending("upstream_abort", failures.BROKEN_OFF)
@@ -54,6 +54,11 @@ def of_error(exchange: Exchange, message: str | None, client_left: bool) -> Endi
     if exchange.timed_out:
         outcome = "timeout"
     return Ending(outcome, Fault(refusal.code, refusal.message, "upstream"), refusal)
+
+
+def of_stop(exchange: Exchange) -> Ending:
+    """The end of what is open when the gateway ends."""
+    return OK if exchange.complete() else _STOPPED
 
 
 def of_talk(exchange: Exchange, code: int | None, reason: str | None, by_client: bool) -> Ending:

@@ -81,6 +81,7 @@ CODES: dict[str, Code] = {
     "upstream_protocol": Code(502, retry=True),
     "upstream_timeout": Code(504, retry=True),
     "log_unavailable": Code(503, retry=True),
+    "draining": Code(503, retry=True),
     "internal": Code(500),
 }
 
@@ -171,5 +172,7 @@ def headers(refusal: Refusal, request_id: str) -> list[tuple[bytes, bytes]]:
         fields.append((b"proxy-authenticate", b'Basic realm="llm-passthrough"'))
     if refusal.retry_after is not None:  # RFC 9110 10.2.3
         fields.append((b"retry-after", str(refusal.retry_after).encode()))
+    if refusal.code == "draining":
+        fields.append((b"connection", b"close"))
     # The OpenAI and Anthropic SDKs obey this header; without it they try three times.
     return fields if refusal.retry else [*fields, (b"x-should-retry", b"false")]

@@ -56,6 +56,7 @@ class Gateway:
         self.writer = writer
         self.live: WeakKeyDictionary[http.HTTPFlow, Exchange] = WeakKeyDictionary()
         self.allowance = allowance or Memory()
+        self.draining = False
         self.tunnels = Tunnels()
         self.egress = Egress(clock, self.tunnels, lambda: self.parts.clients.required)
         self._clock = clock
@@ -67,6 +68,8 @@ class Gateway:
     async def http_connect(self, flow: http.HTTPFlow) -> None:
         """A tunnel is judged before anything is dialled."""
         exchange = self._open(flow)
+        if self.draining:
+            raise admit.draining()
 
         def finish(outcome: Outcome, fault: Fault | None) -> None:
             self._finish(flow, exchange, Ending(outcome, fault))
@@ -232,7 +235,7 @@ class Gateway:
         tunnel = self.tunnels.of(flow.client_conn)
         local = is_loopback(flow.client_conn.peername[0])
         tally, now, wall = self.writer.tally, self._clock(), time.time()
-        state = status.State(tally, now, local, wall, self._used)
+        state = status.State(tally, now, local, wall, self._used, self.draining)
         page = admit.judged(flow, exchange, self.parts, state, tunnel)
         if page is not None:
             flow.response = replies.page(*page, flow.request.method)
@@ -282,4 +285,4 @@ class Gateway:
     def finish_all(self) -> None:
         """The gateway stops: what is still open is told as it stands."""
         for flow, exchange in list(self.live.items()):
-            self._finish(flow, exchange, endings.STOPPED)
+            self._finish(flow, exchange, endings.of_stop(exchange))

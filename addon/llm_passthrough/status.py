@@ -16,7 +16,7 @@ class State:
     (since the epoch) for what expires.
 
     `local`: somebody on this machine asks; keys and `clients` (what each of them used) are nobody
-    else's business.
+    else's business. `draining`: the gateway ends, and takes no more requests.
     """
 
     tally: Tally
@@ -24,6 +24,7 @@ class State:
     local: bool = True
     wall: float = 0.0
     clients: Callable[[], object] | None = None
+    draining: bool = False
 
 
 def page(routes: Routes, method: str, target: bytes, state: State) -> Page | None:
@@ -44,19 +45,23 @@ def page(routes: Routes, method: str, target: bytes, state: State) -> Page | Non
 
 
 def _health(routes: Routes, state: State, more: bytes) -> Page:
-    """503 while records cannot be written; providers without a key do not make us unhealthy."""
+    """503 while records cannot be written, and at the end.
+
+    Providers without a key do not make us unhealthy.
+    """
     upstreams = [upstream for route in routes.table for upstream in route.upstreams]
     states, tally = _states(upstreams), state.tally
     log = {"state": tally.fault or "ok", "written": tally.written}
     log |= {"dropped": tally.dropped, "failed": tally.failed}
     ready = "ready" if "ready" in states.values() else "no provider is ready"
-    value: dict[str, object] = {"status": "failing" if tally.fault else ready}
+    failing = "draining" if state.draining else "failing" if tally.fault else None
+    value: dict[str, object] = {"status": failing or ready}
     value |= {"providers": states, "log": log}
     if more == b"clients" and state.clients is not None:
         value["clients"] = state.clients()
     if more == b"keys":
         value["keys"] = {up.provider.name: _keys(up, state.now) for up in upstreams}
-    return 503 if tally.fault else 200, value
+    return 503 if failing else 200, value
 
 
 def _states(upstreams: Iterable[Upstream]) -> dict[str, str]:

@@ -26,6 +26,13 @@ def transport_of(proxyserver: Any, client: Client, server: Server) -> Connection
     return handler.transports.get(server) if handler else None
 
 
+def to_client(proxyserver: Any, client: Client) -> asyncio.WriteTransport | None:
+    """What is written to for a client; it may hold bytes for long after the connection is over."""
+    handler = proxyserver.connections.get(client.id)
+    writer = handler.transports[client].writer if handler else None
+    return writer.transport if isinstance(writer, asyncio.StreamWriter) else None
+
+
 def was_reset(server: Server) -> bool:
     """Whether the connection ended by a reset or a failed write instead of a close."""
     return server in _RESET

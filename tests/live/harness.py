@@ -193,6 +193,7 @@ class Gateway:
         options: list[str] = []
         if config is not None:
             config.setdefault("log", {}).setdefault("path", str(self.records_path))
+            config.setdefault("shutdown", {}).setdefault("drain_seconds", 0)
             file.write_text(json.dumps(config))  # JSON is YAML
         if program in ("mitmdump", "mitmweb"):
             options = [

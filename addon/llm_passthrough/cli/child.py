@@ -10,7 +10,7 @@ from pathlib import Path
 from llm_passthrough.cli.running import NoGatewayError, running
 
 _START = 60.0
-_END = 10.0
+_DRAIN, _END = 1.0, 10.0
 _LOOK = 0.05
 
 
@@ -63,10 +63,11 @@ class Child:
 
     def stop(self) -> None:
         """End it in order: what is recorded is written."""
-        self._process.terminate()
-        try:
-            self._process.wait(_END)
-        except subprocess.TimeoutExpired:
+        for patience in (_DRAIN, _END):  # a second signal cuts what is still open
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+        if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         if self._process.stdin:

@@ -12,6 +12,7 @@ from mitmproxy.tools.dump import DumpMaster
 from mitmproxy.tools.web.master import WebMaster
 
 from llm_passthrough.attach import attach
+from llm_passthrough.shutdown import on_signals
 
 
 def launch(
@@ -50,8 +51,7 @@ async def _main(
     # Options of an addon that is not there yet wait for it.
     options.update_defer(**values)
     attach(master)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, master.shutdown)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    on_signals(master.shutdown)
+    if hasattr(signal, "SIGPIPE"):  # not on Windows
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     await master.run()

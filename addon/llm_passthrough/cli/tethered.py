@@ -11,14 +11,15 @@ import time
 
 from llm_passthrough.cli import main
 
-_PATIENCE = 10.0
+_DRAIN, _PATIENCE = 1.0, 10.0
 
 
 def _watch() -> None:
     while os.read(0, 4096):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_PATIENCE)
+    for patience in (_DRAIN, _PATIENCE):  # a second signal cuts what is still open
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(patience)
     os._exit(1)
 
 

@@ -220,6 +220,12 @@ class Timeouts(Section):
     idle: Seconds = 300.0
 
 
+class Shutdown(Section):
+    """How the gateway ends; in seconds."""
+
+    drain_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5.0
+
+
 class Limits(Section):
     """Sizes, in bytes."""
 
@@ -252,5 +258,6 @@ class Config(Section):
     log: Log = Log()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    shutdown: Shutdown = Shutdown()
     console: Literal["auto", "on", "off"] = "auto"
     prices: dict[str, Price] = Field(default_factory=dict)
