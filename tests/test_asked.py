@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llm_passthrough.asked import Asked, read_request
+from llm_passthrough.asked import Asked, read_messages, read_request
 
 JSON = "application/json"
 
@@ -75,6 +75,35 @@ def test_a_request_is_read(path: str, shape: str, body: Any, asked: Asked) -> No
 def test_a_form_names_its_model() -> None:
     form = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--x--'
     assert read_request(b"/v1/audio/transcriptions", "openai", form).model == "whisper-1"
+
+
+@pytest.mark.parametrize(
+    ("messages", "asked"),
+    [
+        pytest.param([], Asked(None, True), id="nothing was said"),
+        pytest.param([{"setup": {"model": "m", "tools": [{}]}}], Asked("m", True, 1), id="Live"),
+        pytest.param(
+            [{"type": "response.create", "model": "m", "previous_response_id": "r"}],
+            Asked("m", True, 0, {"previous_response_id": "r"}), id="Responses",
+        ),
+        pytest.param(
+            [
+                {"type": "session.update", "session": {"model": "m", "tools": [{}, {}]}},
+                {"type": "response.create", "response": {"conversation": "none"}},
+            ],
+            Asked("m", True, 2), id="Realtime, where `none` is no conversation",
+        ),
+        pytest.param([{"setup": ["m"], "session": None}], Asked(None, True, 0), id="odd"),
+    ],
+)  # fmt: skip
+def test_messages_ask_together(messages: list[Any], asked: Asked) -> None:
+    assert read_messages(b"/v1/realtime", "openai", messages) == asked
+
+
+@pytest.mark.parametrize("name", ["model", "deployment"])
+def test_a_handshake_names_its_model_in_the_query(name: str) -> None:
+    path = f"/v1/realtime?intent=x&{name}=gpt%2Drealtime".encode()
+    assert read_request(path, "openai", b"").model == "gpt-realtime"
 
 
 def test_a_huge_body_is_read_to_its_end() -> None:

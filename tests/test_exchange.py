@@ -196,6 +196,20 @@ def test_a_websocket_is_two_streams_each_with_its_own_direction() -> None:
     assert (facts.request.copy, facts.response.copy) == (b"asked", b"told")
 
 
+def test_the_rest_after_a_turn_has_no_first_token() -> None:
+    """It would be counted from the handshake, hours before."""
+    one = signed(None)
+    one.path, one.query, one.status = b"/v1/realtime", b"model=gpt-realtime", 101
+    one.converse(lambda: 60.0, [])
+    told = [one.hear(False, b'{"type":"response.done"}'), one.hear(False, b'{"type":"x.delta"}')]
+    assert [facts and facts.turn for facts in told] == [1, None]
+    one.hear(False, b'{"type":"response.output_text.delta","delta":"x"}')
+    facts = one.facts(61.0, "ok", None)
+    assert (facts.turns, facts.model) == (1, "gpt-realtime")
+    assert facts.reading is not None
+    assert facts.reading.first_token_at is None
+
+
 def test_a_message_before_the_conversation_is_let_go() -> None:
     one = signed()
     one.hear(True, b"early")

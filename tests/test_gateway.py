@@ -1,8 +1,9 @@
 """The front door: the hooks of one request's life, with real flows and a list as the sink."""
 
+import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -473,6 +474,13 @@ async def test_a_deadline_names_its_phase_once(scene: Scene, after: float, phase
 # -- conversations --------------------------------------------------------------------------------
 
 
+async def _until(true: Callable[[], bool]) -> None:
+    """Wait for the writer's thread."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
 async def _talking(scene: Scene) -> tuple[http.HTTPFlow, websocket.WebSocketData]:
     flow = await scene.sent(scene.flow("/openai_passthrough/v1/realtime?model=m", "GET", None))
     flow.response = http.Response.make(101, b"", {"upgrade": "websocket"})
@@ -508,6 +516,38 @@ async def test_a_conversation_is_one_exchange_from_its_handshake_to_its_end(
     assert record.request.body == '{"type":"hi"}'
     assert record.response is not None
     assert record.response.body == '{"type":"ho"}'
+
+
+async def test_a_turn_is_told_as_it_ends_and_the_end_tells_the_rest(scene: Scene) -> None:
+    flow, talk = await _talking(scene)
+    usage = {"input_tokens": 3, "output_tokens": 4}
+    done = json.dumps({"type": "response.done", "response": {"usage": usage}}).encode()
+    for number in (1, 2):
+        for from_client, text in ((True, b'{"type":"response.create"}'), (False, done)):
+            talk.messages.append(websocket.WebSocketMessage(Opcode.TEXT, from_client, text))
+            scene.gateway.websocket_message(flow)
+        await _until(lambda told=number: len(scene.sink.records) == told)  # type: ignore[misc]
+    talk.messages.append(websocket.WebSocketMessage(Opcode.TEXT, True, b'{"type":"bye"}'))
+    scene.gateway.websocket_message(flow)
+    talk.close_code, talk.closed_by_client = 1000, True
+    scene.gateway.websocket_end(flow)
+    *turns, own = scene.records()
+    assert len({one.id for one in (*turns, own)}) == 3
+    assert [(one.part_of, one.turn, one.turns) for one in turns] == [
+        (own.id, 1, None), (own.id, 2, None),
+    ]  # fmt: skip
+    assert (own.part_of, own.turn, own.turns, own.usage) == (None, None, 2, None)
+    assert own.request.body == '{"type":"bye"}'
+    for one in turns:
+        assert (one.request.body, one.response and one.response.headers) == (
+            '{"type":"response.create"}', [],
+        )  # fmt: skip
+        assert one.usage is not None
+        assert one.usage.output_tokens == 4
+        assert one.model.requested == "m"
+        same = ("route", "provider", "key", "client", "operation", "outcome", "stream")
+        assert [getattr(one, name) for name in same] == [getattr(own, name) for name in same]
+        assert (one.request.url, one.timing_ms.gateway) == (own.request.url, None)
 
 
 async def test_a_long_conversation_does_not_fill_the_memory(scene: Scene) -> None:

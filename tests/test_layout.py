@@ -33,7 +33,7 @@ LEVELS = (
     "known",
     "recorder routes links keys wire ledger",
     "sinks seal http1 hosts identities resend upstreams spent",
-    "layer verdict build status views transport framing",
+    "layer verdict build status views transport framing turns",
     "exchange banner",
     "replies keep tunnels endings",
     "admit guard",

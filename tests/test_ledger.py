@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import made
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llm_passthrough.columns import of_record
 from llm_passthrough.ledger import Count, Ledger, LedgerError, Span, jsonl, open_ledger
 from llm_passthrough.ledger import lines as lines_of
 from llm_passthrough.ledger.entries import span_of_ids
-from llm_passthrough.record import Record, line
+from llm_passthrough.ledger.sums import Group
+from llm_passthrough.record import Cost, Record, Usage, line
 from llm_passthrough.sinks.jsonl import Jsonl
 from llm_passthrough.sinks.sqlite import Sqlite
 
@@ -61,6 +64,21 @@ def ids(ledger: Ledger, span: Span | None = None, *, newest_first: bool = True) 
 
 def a_minute_each(count: int, **changes: Any) -> list[Record]:
     return [made.record(f"{number:04d}", T + number * 60, **changes) for number in range(count)]
+
+
+def talk(id_: str, started: float, turns: int, **ending: Any) -> list[Record]:
+    """A WebSocket as it is recorded: each turn a minute after the one before, then itself."""
+    usage = Usage(input_tokens=10, output_tokens=20)
+    cost = Cost(0.5, "USD", "list")
+    told = [
+        made.record(
+            made.id_at(started + 60 * n, f"{n:016x}"), started + 60 * n, usage=usage, cost=cost,
+            status=101, part_of=id_, turn=n,
+        )
+        for n in range(1, turns + 1)
+    ]  # fmt: skip
+    own = {"status": 101, "turns": turns, "total": 60.0 * turns + 30} | ending
+    return [*told, made.record(id_, started, **own)]
 
 
 # -- one way ----------------------------------------------------------------------------------
@@ -139,6 +157,52 @@ def test_a_record_is_found_by_the_beginning_of_its_id(
     found = [(entry.row.id, entry.record()["id"]) for entry in ledger.find(prefix, Count())]
     assert len(found) == expected
     assert all(one == other and one.startswith(prefix) for one, other in found)
+
+
+@WAYS
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "still open"])
+def test_the_turns_of_a_websocket_come_in_their_order(
+    write: Write, closed: bool, tmp_path: Path
+) -> None:
+    one, other = made.id_at(T), made.id_at(T + 1)
+    pairs = zip(talk(one, T, 3), talk(other, T + 1, 3), strict=True)
+    records = [record for pair in pairs for record in pair]
+    ledger = open_ledger(write(tmp_path, records if closed else records[:-2]))
+    found = [(entry.row, entry.record()["turn"]) for entry in ledger.turns(one, Count())]
+    assert [(row.part_of, row.turn) for row, _ in found] == [(one, n) for n in (1, 2, 3)]
+    assert [turn for _, turn in found] == [1, 2, 3]
+    assert list(ledger.turns("no such id", Count())) == []
+
+
+def test_an_older_database_has_no_turns(tmp_path: Path) -> None:
+    path = as_sqlite(tmp_path, a_minute_each(1))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP INDEX records_by_part_of")
+        for name in ("part_of", "turn", "turns"):
+            connection.execute(f"ALTER TABLE records DROP COLUMN {name}")
+    ledger = open_ledger(path)
+    assert list(ledger.turns("0000", Count())) == []
+    assert ids(ledger) == ["0000"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "calls", "errors"),
+    [
+        pytest.param({}, 3, 0, id="closed well: three calls"),
+        pytest.param({"outcome": "upstream_abort"}, 4, 1, id="broken off: a call that failed"),
+    ],
+)
+def test_sums_count_a_websocket_by_its_turns(
+    ending: dict[str, Any], calls: int, errors: int
+) -> None:
+    late = Usage(input_tokens=1, output_tokens=2)
+    group = Group()
+    for one in talk(made.id_at(T), T, 3, usage=late, **ending):
+        group.add(of_record(one))
+    assert (group.calls, group.errors) == (calls, errors)
+    assert (group.input_tokens, group.output_tokens) == (31, 62)
+    assert group.cost == {"USD": 1.5}
+    assert group.total.buckets.total() == 3
 
 
 def test_an_id_says_when_to_look() -> None:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = (
     "schema id time client route provider detected_by key operation stream request response model "
     "response_id upstream_request_id finish_reasons usage cost timing_ms outcome error session "
-    "attempt tool_calls rate_limits service_tier unread replay_of"
+    "attempt tool_calls rate_limits service_tier unread replay_of part_of turn turns"
 ).split()
 
 
@@ -130,6 +130,9 @@ def test_an_ordinary_exchange_is_told_whole() -> None:
         "service_tier": None,
         "unread": None,
         "replay_of": None,
+        "part_of": None,
+        "turn": None,
+        "turns": None,
     }
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llm_passthrough.allowance import Memory, PastError, Spent, day_of, month_of
@@ -29,6 +30,19 @@ def call(
 
 def spent(made: Record) -> Spent:
     return of_row(of_record(made), made.request.method)
+
+
+def talk(**more: Any) -> Record:
+    """A WebSocket's own record."""
+    return call(amount=None, path=b"/v1/realtime", method="GET", status=101, **more)
+
+
+def turn(usage: Usage | None = None, cost: Cost | None = None, **more: Any) -> Record:
+    """The record of one of its turns."""
+    first = more.pop("first_token", None)
+    made = talk(turn=1, part_of="0" * 28, **more)
+    made.timing_ms.first_token = first
+    return replace(made, usage=usage, cost=cost)
 
 
 FREE = Spent(1)
@@ -59,6 +73,19 @@ UNPRICED = Spent(1, 0, 0.0, 1)
         pytest.param(call(amount=None, path=b"/v1/responses/1", method="GET"), FREE, id="fetched"),
         pytest.param(
             call(amount=None, path=b"/v1/realtime", method="GET", status=101), UNPRICED, id="talk"
+        ),
+        pytest.param(turn(usage=USAGE), Spent(1, 120, 0.0, 1), id="a turn of a talk"),
+        pytest.param(
+            turn(cost=Cost(0.5, "USD", "x")), Spent(1, 0, 0.5), id="a turn with its price"
+        ),
+        pytest.param(turn(outcome="upstream_error"), FREE, id="a turn that failed at once"),
+        pytest.param(
+            turn(outcome="upstream_error", first_token=1.0), UNPRICED, id="a turn that failed later"
+        ),
+        pytest.param(talk(turns=0), UNPRICED, id="a talk without turns"),
+        pytest.param(talk(turns=2), Spent(0), id="a talk that its turns told"),
+        pytest.param(
+            talk(turns=2, outcome="client_abort"), Spent(0, 0, 0.0, 1), id="left in an answer"
         ),
         pytest.param(call(amount=None, provider=None), FREE, id="another host"),
     ],

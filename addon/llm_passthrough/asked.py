@@ -6,7 +6,7 @@ Nothing here changes a request: a provider may read an odd body in another way t
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -39,6 +39,10 @@ _STREAMS = re.compile(
     rb":streamGenerateContent|:streamRawPredict|/(converse|invoke-with-response)-stream\Z"
 )
 _LONGEST = 256
+# Where a message of a websocket holds what a request holds at its top level.
+_WRAPPED = ("setup", "session", "response")
+# Realtime's `conversation` is no id: whether an answer belongs to it.
+_HOWS = ("auto", "none")
 
 # Ids by which clients tie calls together, and the keys at which they stand in the body.
 _SESSION: Mapping[str, tuple[str, str | None]] = {
@@ -82,6 +86,21 @@ def read_request(path: bytes, shape: str, body: bytes, kind: str | None = None) 
     )
 
 
+def read_messages(path: bytes, shape: str, messages: Iterable[Object]) -> Asked:
+    """What a client asks for on a websocket, by its path and the messages that it sent."""
+    path, _, query = path.partition(b"?")
+    ask: dict[str, Any] = {}
+    for message in messages:
+        for said in (message, *map(message.get, _WRAPPED)):
+            if isinstance(said, dict):
+                ask |= said
+    if ask.get("conversation") in _HOWS:
+        del ask["conversation"]
+    return Asked(
+        model=_model(path, query, shape, ask), stream=True, tools=_tools(ask), session=_session(ask)
+    )
+
+
 def _model(path: bytes, query: bytes, shape: str, ask: Object) -> str | None:
     if match := _MODEL.search(path):
         name = unquote(match[1].decode("latin-1"))
@@ -92,7 +111,7 @@ def _model(path: bytes, query: bytes, shape: str, ask: Object) -> str | None:
         value = ask.get(name)
         if isinstance(value, str) and 0 < len(value) <= _LONGEST:
             return value
-    if query and (match := re.search(rb"(?:^|&)model=([^&]{1,256})", query)):
+    if query and (match := re.search(rb"(?:^|&)(?:model|deployment)=([^&]{1,256})", query)):
         return unquote(match[1].decode("latin-1"))
     return None
 

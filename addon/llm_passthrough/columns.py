@@ -38,6 +38,16 @@ class Row(NamedTuple):
     first_token_ms: float | None = None
     request_bytes: int | None = None
     response_bytes: int | None = None
+    part_of: str | None = None
+    turn: int | None = None
+    turns: int | None = None
+
+    @property
+    def place(self) -> str:
+        """Which turn of a WebSocket it is, or how many turns it has beside itself; mostly empty."""
+        if self.turn is not None:
+            return f"turn {self.turn}"
+        return f"{self.turns} turn{'s' * (self.turns != 1)}" if self.turns else ""
 
     @property
     def model(self) -> str | None:
@@ -87,6 +97,8 @@ def _real(value: object) -> float | None:
 _KINDS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "status": ("INTEGER", _whole),
     "stream": ("INTEGER", _whole),
+    "turn": ("INTEGER", _whole),
+    "turns": ("INTEGER", _whole),
     "cost": ("REAL", _real),
 } | {
     name: ("INTEGER", _whole) if name.endswith(("_tokens", "_bytes")) else ("REAL", _real)

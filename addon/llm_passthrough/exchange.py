@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import SecretStr
 
+from llm_passthrough.asked import read_request
 from llm_passthrough.clients import ANYBODY, Identity
 from llm_passthrough.dialects import reader
 from llm_passthrough.keyring import Key
@@ -18,6 +19,7 @@ from llm_passthrough.record import Body, Facts, Fault, Outcome, Pairs
 from llm_passthrough.routes import Route, Upstream
 from llm_passthrough.seal import plain
 from llm_passthrough.tee import Tee
+from llm_passthrough.turns import Talk, Turn, whole
 from llm_passthrough.usage import Reading
 from llm_passthrough.verdict import Question, Verdict
 from llm_passthrough.wire import Fields, Stripped
@@ -25,9 +27,12 @@ from llm_passthrough.wire import Fields, Stripped
 _ID = re.compile(r"[0-9a-f]{28}")
 
 
-def new_id() -> str:
-    """An id that sorts by time: 12 hex digits of milliseconds and 16 of chance."""
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(8).hex()}"
+def new_id(ago: float = 0.0) -> str:
+    """An id that sorts by time: 12 hex digits of milliseconds and 16 of chance.
+
+    It is of the moment that was so many seconds ago.
+    """
+    return f"{time.time_ns() // 1_000_000 - round(ago * 1000):012x}{os.urandom(8).hex()}"
 
 
 def is_id(text: str) -> bool:
@@ -63,6 +68,7 @@ class Exchange:
     secret: SecretStr | None = None
     origin: Origin | None = None
     ear: Ear | None = None
+    talk: Talk | None = None
     url: str | None = None
     path: bytes = b""
     query: bytes | None = None
@@ -155,14 +161,34 @@ class Exchange:
         """The exchange has become a WebSocket: both directions are streams from here on."""
         self.wait_for("websocket", clock())
         self.streaming = True
-        self.request_tee = Tee(self.body_limit, clock)
-        self.answer_tee = Tee(self.body_limit, clock, self.listen(headers))
+        path = self.path + b"?" + (self.query or b"")
+        shape = self.route.error_shape if self.route else "openai"
+        model = read_request(path, shape, b"").model
+        self.talk = Talk(self.body_limit, clock, self.listen(headers), model)
 
-    def hear(self, from_client: bool, message: bytes) -> None:
-        """One WebSocket message went by."""
-        tee = self.request_tee if from_client else self.answer_tee
-        if tee is not None:
-            tee(message)
+    def hear(self, from_client: bool, message: bytes) -> Facts | None:
+        """One WebSocket message went by; the facts of the turn that ended with it."""
+        turn = self.talk.hear(from_client, message) if self.talk else None
+        return self._told(turn) if turn else None
+
+    def _told(self, turn: Turn) -> Facts:
+        """What the writer needs to tell a turn: an exchange of its own, part of this one."""
+        total = turn.ended - turn.asked
+        return replace(
+            self._facts(turn.reading),
+            id=new_id(total),
+            started=time.time() - total,
+            at=turn.asked,
+            request=turn.sent,
+            response_headers=(),
+            response=turn.got,
+            total=total,
+            first_byte=turn.begun - turn.asked,
+            gateway=None,
+            part_of=self.id,
+            turn=turn.number,
+            turns=None,
+        )
 
     def wait_for(self, what: str, now: float) -> None:
         """Note what is awaited from the upstream since `now`: connect, first_byte or idle."""
@@ -174,13 +200,23 @@ class Exchange:
         if self.ear is None:
             return None
         heard = self.ear.end()
-        blind = self.answer_tee.blind if self.answer_tee else None
-        if blind is None:
-            return heard
-        return replace(heard, unread=heard.unread or blind, complete=heard.complete or None)
+        tee = self.talk.got if self.talk else self.answer_tee
+        blind = tee.blind if tee else None
+        if blind is not None:
+            heard = replace(heard, unread=heard.unread or blind, complete=heard.complete or None)
+        if self.talk and self.talk.turns:  # what came after the last of them has no beginning
+            heard = replace(heard, first_token_at=None)
+        return heard
 
     def facts(self, now: float, outcome: Outcome, fault: Fault | None) -> Facts:
         """What the writer needs to tell this exchange; it is over."""
+        facts = self._facts(self._reading())
+        facts.total, facts.outcome, facts.fault = now - self.at, outcome, fault
+        return facts
+
+    def _facts(self, reading: Reading | None) -> Facts:
+        """The facts but for how it ended."""
+        talk = self.talk
         return Facts(
             id=self.id,
             started=self.started,
@@ -197,24 +233,21 @@ class Exchange:
             capture=self.capture,
             body_limit=self.body_limit,
             request_headers=self.request_headers,
-            request=_body(self.request_tee) or self.request_body,
+            request=_body(talk.sent if talk else self.request_tee) or self.request_body,
             status=self.status,
             response_headers=self.answer_headers,
-            response=_body(self.answer_tee) or self.answer_body,
-            total=now - self.at,
+            response=_body(talk.got if talk else self.answer_tee) or self.answer_body,
             first_byte=None if self.headers_at is None else self.headers_at - self.at,
             gateway=self.own_time,
-            reading=self._reading(),
+            reading=reading,
             shape=self.upstream.provider.error_shape if self.upstream else "openai",
-            outcome=outcome,
-            fault=fault,
             replay_of=self.replay_of,
+            model=talk.model if talk else None,
+            turns=talk.turns if talk and self.ear else None,
             secrets=(*self.stripped.secrets, *plain([self.secret] if self.secret else [])),
         )
 
 
 def _body(tee: Tee | None) -> Body | None:
     """What a tee saw, as the writer takes it."""
-    if tee is None:
-        return None
-    return Body(tee.copy, tee.size, tee.sha256() if tee.truncated else None)
+    return None if tee is None else whole(tee)

@@ -180,13 +180,16 @@ class Gateway:
 
     @quiet
     def websocket_message(self, flow: http.HTTPFlow) -> None:
-        """Look at a message, and keep no more of them than a person would look at."""
+        """Look at a message, tell the turn that it ends, and keep no more messages than a person
+        would look at."""
         exchange = self.live.get(flow)
         if flow.websocket is None:
             return
         messages = flow.websocket.messages
         if exchange is not None:
-            exchange.hear(messages[-1].from_client, messages[-1].content)
+            turn = exchange.hear(messages[-1].from_client, messages[-1].content)
+            if turn is not None:
+                self.writer.put(turn)
         if len(messages) > 2 * _MESSAGES_KEPT:
             del messages[:-_MESSAGES_KEPT]
 

@@ -5,13 +5,14 @@ Nothing is redacted yet; recorder.py does that.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from llm_passthrough.asked import Asked, read_request
+from llm_passthrough.asked import Asked, read_messages, read_request
 from llm_passthrough.bodies import decoded
 from llm_passthrough.clients import SESSION_HEADERS
+from llm_passthrough.conversation.sockets import messages
 from llm_passthrough.dialects import reader
 from llm_passthrough.prices import Rates, price
 from llm_passthrough.record import Body, Cost, Facts, Fault, Outcome, Pairs
@@ -22,6 +23,8 @@ type Prices = Mapping[str, Rates]
 # A whole body that is read for the record, decompressed; a larger one is read as far as this.
 _LONGEST_READ = 32 << 20
 _WEBSOCKET = 101
+# How much of a WebSocket's messages is looked at for what they ask for.
+_MESSAGES_READ = 256 << 10
 
 
 @dataclass(slots=True)
@@ -120,7 +123,11 @@ _SHORT = 256
 def _asked(facts: Facts, sent: Side) -> Asked:
     if facts.capture == "none" or facts.provider is None:
         return Asked()
-    whole = not sent.cut and facts.status != _WEBSOCKET
+    if facts.status == _WEBSOCKET:
+        text = sent.content[:_MESSAGES_READ].decode("utf-8", "replace")
+        asked = read_messages(facts.path, facts.shape, messages(text))
+        return replace(asked, model=asked.model or facts.model)
+    whole = not sent.cut
     if sent.coding and whole:
         return Asked(
             model=read_request(facts.path, facts.shape, b"").model,

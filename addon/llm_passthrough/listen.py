@@ -56,6 +56,15 @@ class Ear:
         except (zlib.error, brotli.error, zstd.ZstdError, EOFError) as error:
             self._deaf = f"content coding: {type(error).__name__}"
 
+    @property
+    def begun(self) -> bool:
+        """Whether an answer is under way, on a websocket."""
+        return self._reader.begun
+
+    def turn(self) -> Reading | None:
+        """What was heard of a turn that just ended, on a websocket; the next one begins."""
+        return None if self._deaf else self._reader.turn()
+
     def end(self) -> Reading:
         """What was heard; from here on nothing is heard any more."""
         if self._heard is None:

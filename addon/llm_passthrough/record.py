@@ -1,4 +1,5 @@
-"""The record: one line about one exchange. Its names are published and stable.
+"""The record: one line about one exchange, or one turn of a WebSocket. Its names are published
+and stable.
 
 Lengths are bytes as on the wire, times are milliseconds, unknown is null. recorder.py makes it,
 and nothing changes it; that it is not frozen is for speed (see usage.py).
@@ -92,7 +93,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Record:
-    """One exchange."""
+    """One exchange, or one turn of a WebSocket."""
 
     schema: Literal["llm-passthrough.record/1"]
     id: str
@@ -122,6 +123,11 @@ class Record:
     service_tier: Text
     unread: Annotated[str | None, Field(description="what could not be read, and why")]
     replay_of: Annotated[str | None, Field(description="id of the call that this one repeats")]
+    part_of: Annotated[str | None, Field(description="id of the WebSocket that this is a turn of")]
+    turn: Annotated[int | None, Field(description="which turn of it, from 1")]
+    turns: Annotated[
+        int | None, Field(description="of a WebSocket: how many turns have records of their own")
+    ]
 
 
 @dataclass(slots=True)
@@ -141,7 +147,7 @@ class Facts:
     """What the event loop knows of a finished exchange: raw, unredacted, never written as it is.
 
     Times are seconds since the head was read; `started` is seconds since the epoch, `at` the same
-    moment on the clock of `reading`.
+    moment on the clock of `reading`. `model` is asked for where the request itself names none.
     """
 
     id: str
@@ -165,12 +171,16 @@ class Facts:
     response: Body = field(default_factory=Body)
     total: float = 0.0
     first_byte: float | None = None
-    gateway: float = 0.0
+    gateway: float | None = 0.0
     shape: str = "openai"
     reading: Reading | None = None
     outcome: Outcome = "ok"
     fault: Fault | None = None
     replay_of: str | None = None
+    model: str | None = None
+    part_of: str | None = None
+    turn: int | None = None
+    turns: int | None = None
     secrets: tuple[str, ...] = ()
 
 

@@ -30,7 +30,7 @@ _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-goog-request
 # Words of ours and of the configuration: there is no secret in them, whatever is one.
 _OURS = frozenset(
     "schema id time client route provider detected_by key operation outcome origin encoding sha256"
-    " currency source".split()
+    " currency source part_of".split()
 )
 
 
@@ -103,6 +103,9 @@ def _record(known: Known, redactor: Redactor) -> Record:
         service_tier=reading.service_tier,
         unread=known.unread(),
         replay_of=facts.replay_of,
+        part_of=facts.part_of,
+        turn=facts.turn,
+        turns=facts.turns,
     )
 
 
@@ -172,7 +175,7 @@ def _timing(facts: Facts) -> Timing:
         total=_ms(facts.total),
         first_token=None if token is None else _ms(token - facts.at),
         first_byte=None if facts.first_byte is None else _ms(facts.first_byte),
-        gateway=_ms(facts.gateway),
+        gateway=None if facts.gateway is None else _ms(facts.gateway),
     )
 
 

@@ -47,14 +47,20 @@ class Meter:
 def of_row(row: Row, method: str = "POST") -> Spent:
     """What a call used. One that was answered, but whose cost nobody knows, is unpriced.
 
-    What is fetched (`method` GET) is not paid for, unless it is a WebSocket.
+    What is fetched (`method` GET) is not paid for, unless it is a WebSocket. That one is paid for
+    by its turns: when it is closed well nothing is left, and a turn that failed at once is free.
     """
     tokens = (row.input_tokens or 0) + (row.output_tokens or 0)
+    calls = int(not row.turns)
     if row.cost is not None and row.currency == "USD":
-        return Spent(1, tokens, row.cost)
+        return Spent(calls, tokens, row.cost)
     answered = row.status is not None and row.status < 400
+    if row.outcome == "ok":
+        answered = answered and not row.turns
+    elif row.turn:
+        answered = row.first_token_ms is not None
     paid = row.operation in _PRICED and (method != "GET" or row.status == _WEBSOCKET)
-    return Spent(1, tokens, 0.0, int(answered and paid and row.outcome != "refused"))
+    return Spent(calls, tokens, 0.0, int(answered and paid and row.outcome != "refused"))
 
 
 def before(log: Log, until: float) -> Past:

@@ -64,8 +64,13 @@ def hear(socket: ClientConnection, *until: str) -> list[dict[str, Any]]:
             return heard
 
 
-def newest(gateway: Gateway, before: int) -> dict[str, Any]:
-    (record,) = gateway.records(before + 1)[before:]
+def newest(gateway: Gateway, before: int, turns: int = 0) -> dict[str, Any]:
+    """A WebSocket's own record, which comes after those of its turns."""
+    *told, record = gateway.records(before + turns + 1)[before:]
+    assert [(one["part_of"], one["turn"]) for one in told] == [
+        (record["id"], number) for number in range(1, turns + 1)
+    ]
+    assert record["turns"] == turns
     return record
 
 
@@ -84,14 +89,17 @@ def test_realtime_talks_through_the_gateway(provider: Provider, gateway: Gateway
     assert seen.target == "/v1/realtime?model=gpt-realtime"
     assert credentials(seen.headers) == [SIGNED["openai"]]
     assert CLIENT_KEY.encode() not in seen.head
-    record = newest(gateway, told)
-    assert record["outcome"] == "ok"
-    assert record["operation"] == "realtime"
-    assert record["key"] == "openai-main"
-    assert record["response"]["status"] == 101
-    assert "response.create" in record["request"]["body"]
-    assert "response.done" in record["response"]["body"]
-    assert CLIENT_KEY not in json.dumps(record)
+    own = newest(gateway, told, turns=1)
+    turn = gateway.records()[told]
+    for record in (own, turn):
+        assert record["outcome"] == "ok"
+        assert record["operation"] == "realtime"
+        assert record["key"] == "openai-main"
+        assert record["response"]["status"] == 101
+        assert CLIENT_KEY not in json.dumps(record)
+    assert "response.create" in turn["request"]["body"]
+    assert "response.done" in turn["response"]["body"]
+    assert (own["request"]["bytes"], own["response"]["bytes"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +138,7 @@ def test_responses_over_a_websocket_by_hand(provider: Provider, gateway: Gateway
         for turn in range(2):
             say(socket, type="response.create", model="gpt-4o", input=f"turn {turn}")
             assert f"turn {turn}" in json.dumps(hear(socket, "response.completed")[-1])
-    assert newest(gateway, told)["operation"] == "responses"
+    assert newest(gateway, told, turns=2)["operation"] == "responses"
 
 
 def test_the_openai_sdk_talks_realtime(provider: Provider, gateway: Gateway) -> None:
@@ -147,7 +155,7 @@ def test_the_openai_sdk_talks_realtime(provider: Provider, gateway: Gateway) -> 
                 break
     assert "from the SDK" in event.model_dump_json()
     assert credentials(provider.last().headers) == [SIGNED["openai"]]
-    assert newest(gateway, told)["outcome"] == "ok"
+    assert newest(gateway, told, turns=1)["outcome"] == "ok"
 
 
 def test_gemini_live_with_its_key_in_the_query(provider: Provider, gateway: Gateway) -> None:
@@ -162,7 +170,7 @@ def test_gemini_live_with_its_key_in_the_query(provider: Provider, gateway: Gate
     assert seen.target == BIDI.removeprefix("/genai_passthrough")
     assert credentials(seen.headers) == [SIGNED["gemini"]]
     assert CLIENT_KEY.encode() not in seen.head
-    record = newest(gateway, told)
+    record = newest(gateway, told, turns=1)
     assert (record["provider"], record["detected_by"]) == ("gemini", "path")
     assert record["outcome"] == "ok"
     assert CLIENT_KEY not in json.dumps(record)
@@ -481,6 +489,14 @@ def test_a_socket_that_drops_without_a_close_is_no_good_exchange(
     assert outcome == ("client_abort" if from_client else "upstream_abort")
 
 
+def own_record(gateway: Gateway, mark: str) -> dict[str, Any]:
+    """The record that ends a WebSocket; the newest with this text may be one of its turns."""
+    end = time.monotonic() + 5
+    while (found := gateway.record_of(mark))["turns"] is None and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
+
+
 CREATED = {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}}
 DONE = {"type": "response.completed", "response": {"id": "resp_1", "status": "completed"}}
 
@@ -511,7 +527,8 @@ def test_who_leaves_without_a_close_between_two_responses_has_not_broken_off(
         for _ in events:
             read_frame(wire)
         wire.reset()
-    assert raw_gateway.record_of(mark)["outcome"] == outcome
+    found = own_record(raw_gateway, mark)
+    assert (found["outcome"], found["turns"]) == (outcome, events.count(DONE))
 
 
 def test_a_compressed_conversation_goes_through(provider: Provider, gateway: Gateway) -> None:
@@ -542,4 +559,8 @@ def test_many_sockets_at_once_keep_their_own_conversation(gateway: Gateway) -> N
     began = time.monotonic()
     assert all(asyncio.run(all_of_them()))
     assert time.monotonic() - began < 30
-    assert {record["outcome"] for record in gateway.records(told + 20)[told:]} == {"ok"}
+    records = gateway.records(told + 40)[told:]
+    assert {record["outcome"] for record in records} == {"ok"}
+    own = {record["id"] for record in records if record["turns"] == 1}
+    assert own == {record["part_of"] for record in records if record["turn"] == 1}
+    assert len(own) == 20

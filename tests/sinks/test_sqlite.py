@@ -93,6 +93,9 @@ def test_a_record_stands_in_columns_and_whole(tmp_path: Path) -> None:
         "first_token_ms": 612.5,
         "request_bytes": one.request.bytes,
         "response_bytes": 11,
+        "part_of": None,
+        "turn": None,
+        "turns": None,
         "record": line(one).decode().rstrip("\n"),
     }
 

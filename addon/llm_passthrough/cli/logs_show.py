@@ -12,7 +12,9 @@ from llm_passthrough.cli.logs_source import (
     ConfigFile,
     File,
     Json,
+    ledger_of,
     out,
+    reading,
 )
 from llm_passthrough.cli.logs_view import (
     dumped,
@@ -23,8 +25,11 @@ from llm_passthrough.cli.logs_view import (
     safe_lines,
     tokens,
 )
+from llm_passthrough.columns import Row
 from llm_passthrough.conversation import Part, Turn, turns
 from llm_passthrough.conversation.values import size
+from llm_passthrough.ledger import Ledger
+from llm_passthrough.ledger.sums import Group
 
 Id = Annotated[str, typer.Argument(help="The id, its beginning, or `last`.")]
 Full = Annotated[bool, typer.Option("--full", help="Show long texts whole.")]
@@ -45,22 +50,51 @@ _STYLES = {
 def show(
     id_: Id, full: Full = False, file: File = None, config: ConfigFile = None, json: Json = False
 ) -> None:
-    """Show one call: the conversation, its usage, cost and timing."""
-    record = the_record(id_, file, config)
+    """Show one call: the conversation, its usage, cost and timing; a WebSocket turn by turn."""
+    record = the_record(id_, file, config, open_too=not json)
     if json:
         typer.echo(dumped(record))
         return
-    console = out()
+    console, longest = out(), None if full else _LONGEST
     for line in head(record):
         console.print(line, soft_wrap=True)
+    if record.get("turns"):
+        _print_parts(console, str(record.get("id")), ledger_of(file, config), longest)
     for turn in turns(record):
-        _print_turn(console, turn, None if full else _LONGEST)
+        _print_turn(console, turn, longest)
+
+
+def _print_parts(console: Console, id_: str, ledger: Ledger, longest: int | None) -> None:
+    """The turns of a WebSocket, each under a line that tells of it, and their sums."""
+    sums = Group()
+    with reading() as count:
+        for entry in ledger.turns(id_, count):
+            sums.add(entry.row)
+            told = f"turn {entry.row.turn}  {entry.row.id}  {local_time(entry.row.time)}"
+            console.print()
+            console.print(Text(f"{told}  {_sums(entry.row)}", "bold"), soft_wrap=True)
+            for turn in turns(entry.record()):
+                _print_turn(console, turn, longest)
+    cost = " + ".join(money(amount, name) for name, amount in sums.cost.items())
+    told = f"in {tokens(sums.input_tokens)}, out {tokens(sums.output_tokens)}, cost {cost or '-'}"
+    console.print()
+    console.print(Text(f"{sums.calls} turns in all: {told}", "bold"), soft_wrap=True)
+
+
+def _sums(row: Row) -> str:
+    """What a turn took."""
+    words = [row.outcome or "?"] if row.outcome != "ok" else []
+    words.append(f"in {tokens(row.input_tokens)}, out {tokens(row.output_tokens)}")
+    if row.cost is not None:
+        words.append(money(row.cost, row.currency))
+    return safe(", ".join([*words, duration(row.total_ms)]))
 
 
 def head(record: dict[str, Any]) -> Iterator[Text]:
     """What is known of a call, one line a thing; unknown things are left out."""
     facts = [
         ("call", _call(record)),
+        ("part of", _part_of(record)),
         ("model", _model(record)),
         ("request", _request(record)),
         ("answer", _answer(record)),
@@ -80,6 +114,11 @@ def head(record: dict[str, Any]) -> Iterator[Text]:
 def _call(record: dict[str, Any]) -> str:
     who = _joined(record, "client", "route", "provider", "key", "operation")
     return f"{record.get('id')}  {local_time(str(record.get('time')))}  {who}"
+
+
+def _part_of(record: dict[str, Any]) -> str:
+    turn, whole, turns = (record.get(name) for name in ("turn", "part_of", "turns"))
+    return f"{whole}, its turn {turn}" if whole else f"{turns} turns, below" if turns else ""
 
 
 def _model(record: dict[str, Any]) -> str:

@@ -53,6 +53,11 @@ def answer_status(row: Row) -> Text:
     return Text(" ".join(words), COLOURS.get(outcome, "red"))
 
 
+def _model(row: Row) -> str:
+    place = f" {row.place}" if row.place else ""
+    return safe(row.model or row.operation or "-", 32 - len(place)) + place
+
+
 class Column(NamedTuple):
     """A column of a list: how wide it usually is, and what stands in it."""
 
@@ -67,7 +72,7 @@ LISTED = (
     Column("id", ID_SHOWN, lambda row: safe(row.id[:ID_SHOWN])),
     Column("client", 10, lambda row: safe(row.client or "-", 16)),
     Column("provider", 10, lambda row: safe(row.provider or "-", 16)),
-    Column("model", 26, lambda row: safe(row.model or row.operation or "-", 32)),
+    Column("model", 26, lambda row: _model(row)),
     Column("status", 6, answer_status),
     Column("in", 6, lambda row: tokens(row.input_tokens), True),
     Column("out", 6, lambda row: tokens(row.output_tokens), True),

@@ -45,7 +45,7 @@ _ROWS: tuple[tuple[str, str, Dialect | None], ...] = (
     ("moderations", r"/moderations", INPUT),
     ("realtime", r"/realtime/(sessions|client_secrets|transcription_sessions|calls(/.*)?)", OBJECT),
     ("realtime", r"/realtime(/.*)?", SOCKET),
-    ("realtime", r"/ws/google\.[^/]+", LIVE),
+    ("realtime", r"/ws/google\..+", LIVE),
     ("count_tokens", r"/messages/count_tokens|/count-tokens:rawPredict|:countTokens", None),
     ("count_tokens", r":computeTokens|/count-tokens|/tokenize", None),
     ("message_batches", r"/messages/batches(/.*)?", OBJECT),

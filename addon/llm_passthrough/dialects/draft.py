@@ -32,8 +32,9 @@ class Draft:
     """A reading in the making; its size does not grow with the length of the stream."""
 
     __slots__ = (
-        "_calls", "_counts", "_finish", "_notes", "_raw", "_spare", "_tools", "at", "ended",
-        "error", "error_type", "event", "first", "id", "model", "sum", "tier",
+        "_calls", "_counts", "_finish", "_notes", "_raw", "_spare", "_standing", "_tools", "at",
+        "begun", "ended", "error", "error_type", "event", "first", "id", "model", "over", "sum",
+        "tier",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -47,6 +48,9 @@ class Draft:
         self.error: tuple[str | None, str | None, str | None] | None = None
         self.error_type: str | None = None  # where only a header says it
         self.sum: Usage | None = None  # of answers that are over, on a websocket
+        self.begun = False  # on a websocket: an answer is under way
+        self.over = False  # on a websocket: a turn ended with the message that was read last
+        self._standing: str | None = None  # the model that the whole websocket is for
         self._raw: dict[str, Any] = {}
         self._counts: Counts | None = None
         self._spare: tuple[Object, Counts] | None = None
@@ -83,8 +87,30 @@ class Draft:
         """Counts of someone between, for an answer that has none of its own."""
         self._spare = (usage, counts)
 
+    def stand(self, model: Any) -> None:
+        """A websocket is for this model, whatever its answers say of it."""
+        if model and isinstance(model, str):
+            self._standing = clean(model)
+            self.head(model)
+
+    def begin(self) -> None:
+        """An answer of many begins, on a websocket."""
+        self.begun, self.ended = True, False
+
     def turn(self) -> None:
-        """One answer of many is over: on a websocket usage adds up."""
+        """One answer of many is over, on a websocket."""
+        self.add_up()
+        self.over, self.begun, self.ended = True, False, True
+
+    def next(self) -> "Draft":
+        """The draft of the turn that follows on this one."""
+        draft = Draft()
+        draft.stand(self._standing)
+        draft.ended = True  # so far: nothing has begun
+        return draft
+
+    def add_up(self) -> None:
+        """What is told of a usage from now on comes on top of it."""
         usage = self._usage()
         if usage is not None:
             self.sum = usage if self.sum is None else self.sum + usage

@@ -157,13 +157,19 @@ def _step(draft: Draft, step: Object, place: Any) -> None:
 
 
 def see_live(draft: Draft, value: Object) -> None:
-    """A message of a Live websocket; usage is told once a turn."""
+    """A message of a Live websocket; usage is told with the end of a turn, or a call of a tool."""
     if "usageMetadata" in value:
         draft.spent(value["usageMetadata"], LIVE_COUNTS)
-        draft.turn()
-    _parts(draft, child(value, "serverContent", "modelTurn"))
-    for _, call in children(child(value, "toolCall"), "functionCalls"):
+        draft.add_up()
+    content, calls = child(value, "serverContent"), child(value, "toolCall")
+    if not draft.begun and (calls or "modelTurn" in content or "outputTranscription" in content):
+        draft.begin()
+    _parts(draft, child(content, "modelTurn"))
+    for _, call in children(calls, "functionCalls"):
         draft.tool(call.get("name"), object())
+    if content.get("turnComplete") is True:
+        draft.finish(content.get("turnCompleteReason"))
+        draft.turn()
 
 
 CONTENT = Dialect(see=see_content, array=True)

@@ -43,6 +43,16 @@ class Reader(Protocol):
         """What has been seen, at the end or wherever the answer broke off."""
         ...
 
+    @property
+    def begun(self) -> bool:
+        """Whether an answer is under way, on a websocket."""
+        ...
+
+    def turn(self) -> Reading | None:
+        """What was seen since the turn before, when a turn ended with what was fed last, on a
+        websocket; from here on the next one is read."""
+        ...
+
 
 class AnswerReader:
     """The reader of one answer in a known dialect, whatever its framing turns out to be.
@@ -88,6 +98,19 @@ class AnswerReader:
                 self._last(message)
             self._cutter_notes(self._cutter)
         return self._draft.reading(self._complete(), self._dialect.counted and not self._failed)
+
+    @property
+    def begun(self) -> bool:
+        return self._draft.begun
+
+    def turn(self) -> Reading | None:
+        if not self._draft.over or self._cutter is None:
+            return None
+        self._cutter_notes(self._cutter)
+        self._cutter.lost = 0
+        reading = self._draft.reading(True, self._dialect.counted)
+        self._draft = self._draft.next()
+        return reading
 
     def _start(self, chunk: bytes, last: bool) -> bytes:
         """Choose the cutter, once enough is there to tell; gives what it is to be fed first."""

@@ -41,7 +41,7 @@ def _response(draft: Draft, response: Object) -> None:
     status = reason or response.get("status")
     if status not in _UNFINISHED:
         draft.finish(status)
-    if error := child(response, "error"):
+    if error := child(response, "error") or child(response, "status_details", "error"):
         draft.fault(error.get("type"), error.get("code"), error.get("message"))
     for place, item in children(response, "output"):
         _item(draft, item, place)
@@ -57,12 +57,15 @@ def _item(draft: Draft, item: Object, place: Any) -> None:
 
 def see_socket(draft: Draft, value: Object) -> None:
     """One message of a websocket that carries many responses, one after the other."""
-    if value.get("type") == "session.created" or value.get("type") == "session.updated":
-        draft.head(child(value, "session").get("model"))
-    if value.get("type") == "response.created":
-        draft.ended = False  # so far: the one before it ended
+    kind = value.get("type")
+    if kind == "session.created" or kind == "session.updated":
+        draft.stand(child(value, "session").get("model"))
+    elif kind == "response.created":
+        draft.begin()
+    elif kind in _ENDS and isinstance(child(value, "response").get("id"), str):
+        draft.id = None  # answers may overlap: the turn is the one that ends here
     see_response(draft, value)
-    if value.get("type") in _ENDS:
+    if kind in _ENDS or (kind == "error" and not draft.begun):
         draft.turn()
 
 

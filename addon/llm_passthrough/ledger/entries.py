@@ -68,6 +68,9 @@ class Ledger(Protocol):
     def find(self, prefix: str, count: Count) -> Iterator[Entry]:
         """The records whose id begins with `prefix`, newest first."""
 
+    def turns(self, id_: str, count: Count) -> Iterator[Entry]:
+        """The turns of the WebSocket with this id, as they came; it may be open still."""
+
     def follow(self, last: int, wait: Callable[[], bool]) -> Iterator[Entry]:
         """The `last` records, then each that is written; `wait` between looks, until it is false.
 

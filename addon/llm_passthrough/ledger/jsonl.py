@@ -75,6 +75,15 @@ class JsonlLedger:
                 return
             count.skipped = 0
 
+    def turns(self, id_: str, count: Count) -> Iterator[Entry]:
+        """See Ledger.turns; they come after the moment that the id names."""
+        wanted = f'"part_of":"{id_}"'.encode("utf-8", "replace")
+        began = span_of_ids(id_)
+        span = Span(since=began.since) if began else Span()
+        for entry in self._read(span, count, False, lambda line: wanted in line):
+            if entry.row.part_of == id_:
+                yield entry
+
     def follow(self, last: int, wait: Callable[[], bool]) -> Iterator[Entry]:
         """See Ledger.follow."""
         tails = {log: _Tail(log, at_end=True) for log in self._logs()}

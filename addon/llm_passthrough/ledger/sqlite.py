@@ -63,6 +63,20 @@ class SqliteLedger:
                 if entry := _entry(connection, number, row):
                     yield entry
 
+    def turns(self, id_: str, count: Count) -> Iterator[Entry]:
+        """See Ledger.turns."""
+        with self._connection() as connection:
+            columns = columns_of(connection, self._path)
+            if "part_of" not in columns:
+                return  # an older database
+            rows = connection.execute(
+                f"SELECT rowid, {columns} FROM records WHERE part_of = ? ORDER BY turn",  # noqa: S608
+                (id_,),
+            ).fetchall()
+            for number, *row in rows:
+                if entry := _entry(connection, number, row):
+                    yield entry
+
     def follow(self, last: int, wait: Callable[[], bool]) -> Iterator[Entry]:
         """See Ledger.follow."""
         newest: int | None = None

@@ -51,17 +51,20 @@ class Group:
     first_token: Times = field(default_factory=Times)
 
     def add(self, row: Row) -> None:
-        """Count a call."""
-        self.calls += 1
-        self.errors += row.outcome != "ok"
+        """Count a call. A WebSocket is counted by its turns: its own record adds what they leave,
+        and is a call only where it failed."""
+        if not row.turns or row.outcome != "ok":
+            self.calls += 1
+            self.errors += row.outcome != "ok"
         self.counted += row.input_tokens is not None or row.output_tokens is not None
         for name in TOKENS:
             setattr(self, name, _plus(getattr(self, name), getattr(row, name)))
         if row.cost is not None:
             self.priced += 1
             self.pay(row.currency or "USD", row.cost)
-        self.total.add(row.total_ms)
-        self.first_token.add(row.first_token_ms)
+        if not row.turns:
+            self.total.add(row.total_ms)
+            self.first_token.add(row.first_token_ms)
 
     def pay(self, currency: str, amount: float) -> None:
         """Add an amount; currencies are never mixed."""

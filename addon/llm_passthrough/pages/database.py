@@ -16,7 +16,7 @@ from llm_passthrough.pages.wishes import PAGE, Wish
 _NAMES = 200
 _BATCH = 500
 _NOT_SUMMED = frozenset(
-    "route operation status stream first_byte_ms request_bytes response_bytes".split()
+    "route operation status stream first_byte_ms request_bytes response_bytes part_of turn".split()
 )
 _GLOB = frozenset("*?[")
 

@@ -227,6 +227,10 @@ def _set_up(connection: sqlite3.Connection) -> None:
         connection.execute(
             f"CREATE INDEX IF NOT EXISTS records_by_{name} ON records ({name}, time)"
         )
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS records_by_part_of ON records (part_of, turn) "
+        "WHERE part_of IS NOT NULL"
+    )
     connection.execute("COMMIT")
 
 
