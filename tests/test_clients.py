@@ -81,7 +81,7 @@ def test_other_methods_are_not(method: str) -> None:
         pytest.param({"sec_fetch_site": "same-origin"}, id="same origin"),
         pytest.param({"sec_fetch_site": "none"}, id="typed by a person"),
         pytest.param({"referer": "http://127.0.0.1:8080/x"}, id="a link of ours"),
-        pytest.param({"referer": "http://localhost/"}, id="another name of ours"),
+        pytest.param({"referer": "http://localhost:8080/"}, id="another name of ours"),
         pytest.param({"method": "OPTIONS"}, id="OPTIONS that is no preflight"),
     ],
 )
@@ -109,6 +109,8 @@ def test_who_is_no_foreign_page_may_ask(headers: dict[str, str]) -> None:
         pytest.param({"sec_fetch_site": "same-site"}, id="another port of this machine"),
         pytest.param({"referer": "https://evil.test/x"}, id="an old browser's link"),
         pytest.param({"referer": "https://127.0.0.1.evil.test/"}, id="a name that begins alike"),
+        pytest.param({"referer": "http://127.0.0.1:3000/"}, id="a link on another port"),
+        pytest.param({"referer": "http://127.0.0.1/"}, id="a link without a port"),
         pytest.param({"referer": ""}, id="an empty one"),
         pytest.param({"referer": "http://[::1"}, id="no URL"),
         pytest.param(

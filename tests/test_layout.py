@@ -32,7 +32,7 @@ LEVELS = (
     "providers failures prices listen columns conversation options modelnames",
     "known",
     "recorder routes links keys wire ledger",
-    "sinks seal http1 hosts identities resend upstreams spent",
+    "sinks seal http1 hosts identities resend upstreams spent cors",
     "layer verdict build status views transport framing turns",
     "exchange banner",
     "replies keep tunnels endings",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mitmproxy import http
 
-from llm_passthrough import links, status
+from llm_passthrough import cors, links, status
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import Identity, check_fields
 from llm_passthrough.config import Log
@@ -86,7 +86,8 @@ def judged(
     if origin is None:
         parts.door.check_host(request.host)
         parts.door.check(method, headers)
-        page = status.page(parts.routes, method, request.data.path, state)
+        page = _permit(exchange, parts, method, headers)
+        page = page or status.page(parts.routes, method, request.data.path, state)
         if page is not None:
             return page
         _identify(exchange, parts, tunnel, state.wall, proxy=False)
@@ -96,12 +97,12 @@ def judged(
     else:
         _identify(exchange, parts, tunnel, state.wall, proxy=True)
         exchange.route = by_host(parts, origin, request.data.path, method, headers)
-        if not exchange.route.upstreams:
-            exchange.onward = origin
-            if parts.forward.other == "tunnel":  # not opened either, as far as plain HTTP goes
-                exchange.keep_only(str(origin))
         exchange.path, exchange.query = whole_path(request.data.path)
         host, prefix = origin.authority.decode(), ""
+        if not exchange.route.upstreams:
+            _pass_on(exchange, origin, parts)
+        elif page := _permit(exchange, parts, method, headers):
+            return page
     exchange.identity.client.check_route(exchange.route.prefix)
     _note(request, exchange, parts, state)
     tls = flow.client_conn.tls_established
@@ -110,6 +111,26 @@ def judged(
     if length.isdigit() and int(length) > parts.config.limits.request_buffer:
         request.stream = True
     return None
+
+
+def _pass_on(exchange: Exchange, origin: Origin, parts: Parts) -> None:
+    exchange.onward = origin
+    if parts.forward.other == "tunnel":  # not opened either, as far as plain HTTP goes
+        exchange.keep_only(str(origin))
+
+
+def _permit(
+    exchange: Exchange, parts: Parts, method: str, headers: Mapping[str, str]
+) -> status.Page | None:
+    """What the browser of an allowed web page is told; the page where this was all it asked."""
+    origin = parts.door.page(headers)
+    if origin is None:
+        return None
+    exchange.permission = cors.permission(origin)
+    if method != "OPTIONS" or "access-control-request-method" not in headers:
+        return None
+    exchange.permission += cors.preflight(headers)
+    return 204, None
 
 
 def _note(request: http.Request, exchange: Exchange, parts: Parts, state: status.State) -> None:

@@ -59,15 +59,20 @@ class Door:
             raise Refusal("method_not_allowed", f"methods: {', '.join(sorted(METHODS))}")
         self._check_browser(method, headers)
 
-    def _check_browser(self, method: str, headers: Mapping[str, str]) -> None:
+    def page(self, headers: Mapping[str, str]) -> str | None:
+        """The web origin that asks, where it is an allowed one: its browser is told so."""
         origin = headers.get("origin")
-        if origin is not None and origin in self.origins:
+        return origin if origin in self.origins else None
+
+    def _check_browser(self, method: str, headers: Mapping[str, str]) -> None:
+        if self.page(headers) is not None:
             return
+        origin = headers.get("origin")
         foreign = (
             (origin is not None and not self._same(origin, headers))
             or headers.get("sec-fetch-site", "").lower() in _FOREIGN_SITES
             or (method == "OPTIONS" and "access-control-request-method" in headers)
-            or not self._ours_or_none(headers.get("referer"))
+            or not self._ours_or_none(headers.get("referer"), headers.get("host", ""))
         )
         if foreign:
             raise Refusal(
@@ -83,11 +88,13 @@ class Door:
         except ValueError:
             return False
 
-    def _ours_or_none(self, referer: str | None) -> bool:
+    def _ours_or_none(self, referer: str | None, host: str) -> bool:
+        """Whether a link is on a page of ours, by whichever of our names; or on none."""
         if referer is None:
             return True
         try:
-            return self.is_ours(urlsplit(referer).hostname or "")
+            page = urlsplit(referer)
+            return self.is_ours(page.hostname or "") and page.port == urlsplit(f"//{host}").port
         except ValueError:
             return False
 

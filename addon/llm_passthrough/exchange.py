@@ -47,7 +47,8 @@ class Exchange:
     `seen` is the request's target and fields as we left them: when they are others at signing,
     somebody edited the request in between, and it is judged anew. `onward` is a proxy client's
     destination that is no provider's; `bare`: nothing is recorded of it but host and bytes.
-    `replay_of` is the id of the exchange that this one repeats.
+    `replay_of` is the id of the exchange that this one repeats. `permission` is what the browser
+    of an allowed web page is told.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Exchange:
     onward: Origin | None = None
     bare: bool = False
     replay_of: str | None = None
+    permission: Fields = ()
     request_tee: Tee | None = None
     answer_tee: Tee | None = None
     streaming: bool | None = None

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from llm_passthrough import admit, deadlines, endings, framing, keep, replies, status, views
+from llm_passthrough import admit, cors, deadlines, endings, framing, keep, replies, status, views
 from llm_passthrough.allowance import Allowance, Memory, shown
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import is_loopback
@@ -137,6 +137,7 @@ class Gateway:
             response.data.reason = clean_reason(response.data.reason, exchange.secret)
             fields = map_urls(fields, exchange.link)
             fields = keep.heard(exchange, fields, self._clock(), time.time())
+            fields = cors.told(fields, exchange.permission)
         response.headers.fields = exchange.answer_headers = fields
         limit = self.parts.config.limits.response_buffer
         exchange.streaming = framing.is_streamed(response.headers, limit)
@@ -213,7 +214,9 @@ class Gateway:
         flow.request.headers.pop("expect", None)  # no invitation to send a body
         flow.response = replies.refused(refusal, shape, request_id, flow.request.method)
         if exchange is not None:
-            exchange.refuse(refusal.status, flow.response.headers.fields, flow.response.content)
+            fields = cors.told(flow.response.headers.fields, exchange.permission)
+            flow.response.headers.fields = fields
+            exchange.refuse(refusal.status, fields, flow.response.content)
         return flow.response
 
     def _clear(
@@ -242,6 +245,8 @@ class Gateway:
         page = admit.judged(flow, exchange, self.parts, state, tunnel)
         if page is not None:
             flow.response = replies.page(*page, flow.request.method)
+            headers = flow.response.headers
+            headers.fields = cors.told(headers.fields, exchange.permission)
             self.live.pop(flow, None)
 
     def _used(self) -> dict[str, object]:

@@ -18,11 +18,14 @@ def refused(refusal: Refusal, shape: ErrorShape, request_id: str, method: str) -
     return response
 
 
-def page(status: int, value: dict[str, object], method: str) -> http.Response:
-    """A page of ours as a response."""
-    content = b"" if method == "HEAD" else json.dumps(value).encode()
+def page(status: int, value: dict[str, object] | None, method: str) -> http.Response:
+    """A page of ours as a response; without a value it has no content."""
+    content = b"" if method == "HEAD" or value is None else json.dumps(value).encode()
     headers = {"content-type": "application/json", "cache-control": "no-store"}
-    return http.Response.make(status, content, headers)
+    response = http.Response.make(status, content, headers)
+    if value is None:  # RFC 9110 8.6: a 204 has no length either
+        del response.headers["content-type"], response.headers["content-length"]
+    return response
 
 
 def told(response: http.Response) -> tuple[str, str]:

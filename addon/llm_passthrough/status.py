@@ -7,7 +7,7 @@ from llm_passthrough import __version__
 from llm_passthrough.routes import Routes, Upstream
 from llm_passthrough.sinks.writer import Tally
 
-type Page = tuple[int, dict[str, object]]
+type Page = tuple[int, dict[str, object] | None]
 
 
 @dataclass(frozen=True, slots=True)

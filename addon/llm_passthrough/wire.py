@@ -41,7 +41,9 @@ _ANSWER_DROPS = CREDENTIALS | frozenset(b"set-cookie alt-svc strict-transport-se
 _LINKS = frozenset(b"location x-goog-upload-url x-goog-upload-control-url".split())
 _RETRY = frozenset(b"x-should-retry retry-after retry-after-ms".split())
 DOOR_HEADERS = frozenset(
-    b"host origin referer sec-fetch-site access-control-request-method".split()
+    b"host origin referer sec-fetch-site access-control-request-method "
+    b"access-control-request-headers access-control-request-private-network "
+    b"access-control-request-local-network".split()
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _FRAMING = frozenset(b"content-length transfer-encoding host".split())

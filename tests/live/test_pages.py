@@ -3,7 +3,6 @@
 import http.client
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import pytest
 from made import log
 from pages import samples
 
+from live.chromium import chromium
 from live.harness import Gateway, Provider, Web, config_for, raw, request
 
 CHAT = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello %s!"}]}'
@@ -266,27 +266,15 @@ def test_after_a_reload_it_is_still_the_same_log(place: Place) -> None:
 
 # -- in a browser -----------------------------------------------------------------------------
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser() -> Iterator[Any]:
     """The system's Chromium, driven by playwright."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 class Tab:
