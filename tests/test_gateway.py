@@ -109,7 +109,7 @@ class Scene:
             b"",
             http.Headers([(n.encode(), v.encode()) for n, v in headers.items()] + given),
         )
-        await self.gateway.responseheaders(made)
+        self.gateway.responseheaders(made)
         if not isinstance(made.response, Refused):
             made.response.data.content = text
             self.gateway.response(made)
@@ -119,7 +119,7 @@ class Scene:
         given = SSE | {name.replace("_", "-"): value for name, value in fields.items()}
         made.response = http.Response.make(200, b"", given)
         made.response.headers.pop("content-length", None)
-        await self.gateway.responseheaders(made)
+        self.gateway.responseheaders(made)
         assert callable(made.response.stream)
         for event in events:
             assert made.response.stream(event) == event
@@ -182,7 +182,7 @@ async def test_a_refused_request_is_answered_recorded_once_and_not_signed(
     assert isinstance(flow.response, Refused)
     assert flow.response.headers["x-passthrough-error"] == code
     assert not isinstance(flow.request.headers, Sealed)
-    await scene.gateway.responseheaders(flow)
+    scene.gateway.responseheaders(flow)
     scene.gateway.response(flow)
     scene.gateway.response(flow)
     record = scene.record()
@@ -223,7 +223,7 @@ async def test_a_page_of_ours_is_no_exchange(scene: Scene, target: str, status: 
     flow = await scene.sent(scene.flow(target, "GET", None))
     assert flow.response is not None
     assert flow.response.status_code == status
-    await scene.gateway.responseheaders(flow)
+    scene.gateway.responseheaders(flow)
     scene.gateway.response(flow)
     assert scene.records() == []
 
@@ -240,7 +240,7 @@ async def test_another_addons_answer_is_not_signed_for_and_is_recorded(scene: Sc
     await scene.gateway.requestheaders(flow)
     flow.response = http.Response.make(418, b"tea")
     await scene.gateway.passthrough_sign(flow)
-    await scene.gateway.responseheaders(flow)
+    scene.gateway.responseheaders(flow)
     scene.gateway.response(flow)
     assert flow.response.status_code == 418
     record = scene.record()
@@ -484,7 +484,7 @@ async def _until(true: Callable[[], bool]) -> None:
 async def _talking(scene: Scene) -> tuple[http.HTTPFlow, websocket.WebSocketData]:
     flow = await scene.sent(scene.flow("/openai_passthrough/v1/realtime?model=m", "GET", None))
     flow.response = http.Response.make(101, b"", {"upgrade": "websocket"})
-    await scene.gateway.responseheaders(flow)
+    scene.gateway.responseheaders(flow)
     flow.websocket = websocket.WebSocketData()
     scene.gateway.response(flow)
     return flow, flow.websocket

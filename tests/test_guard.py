@@ -54,6 +54,16 @@ class Door:
         self._go()
 
 
+type Hook = Callable[[Door, http.HTTPFlow], Awaitable[None] | None]
+
+
+async def call(hook: Hook, door: Door, flow: http.HTTPFlow) -> None:
+    """As mitmproxy calls a hook: what it waits for is waited for."""
+    waiting = hook(door, flow)
+    if waiting is not None:
+        await waiting
+
+
 def exchange() -> Exchange:
     return Exchange("the-id", 0.0, 0.0, "GET", b"/x", strip((), b"/x"))
 
@@ -72,11 +82,11 @@ ERRORS = [
 
 @pytest.mark.parametrize("hook", HOOKS)
 async def test_a_hook_that_does_well_is_left_alone_and_timed(
-    hook: Callable[[Door, http.HTTPFlow], Awaitable[None]],
+    hook: Hook,
 ) -> None:
     door, flow = Door(), tflow.tflow()
     door.live[flow] = one = exchange()
-    await hook(door, flow)
+    await call(hook, door, flow)
     assert door.went_on
     assert door.refusals == []
     assert one.own_time > 0
@@ -84,10 +94,10 @@ async def test_a_hook_that_does_well_is_left_alone_and_timed(
 
 @pytest.mark.parametrize("hook", HOOKS)
 async def test_a_refusal_is_told_as_it_is(
-    hook: Callable[[Door, http.HTTPFlow], Awaitable[None]],
+    hook: Hook,
 ) -> None:
     door, flow = Door(Refusal("no_route", "say which")), tflow.tflow()
-    await hook(door, flow)
+    await call(hook, door, flow)
     (refusal,) = door.refusals
     assert (refusal.code, refusal.message) == ("no_route", "say which")
 
@@ -95,13 +105,13 @@ async def test_a_refusal_is_told_as_it_is(
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("error", ERRORS)
 async def test_any_other_error_is_a_500_that_names_the_log_and_shows_no_text(
-    hook: Callable[[Door, http.HTTPFlow], Awaitable[None]],
+    hook: Hook,
     error: BaseException,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     door, flow = Door(error), tflow.tflow()
     door.live[flow] = exchange()
-    await hook(door, flow)
+    await call(hook, door, flow)
     (refusal,) = door.refusals
     assert refusal.code == "internal"
     assert "the-id" in refusal.message
@@ -112,14 +122,14 @@ async def test_any_other_error_is_a_500_that_names_the_log_and_shows_no_text(
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 async def test_who_wants_the_process_to_end_is_obeyed_after_the_client_was_answered(
-    hook: Callable[[Door, http.HTTPFlow], Awaitable[None]], error: type[BaseException]
+    hook: Hook, error: type[BaseException]
 ) -> None:
     door, flow = Door(error(SECRET)), tflow.tflow()
     caught = None
     # By hand: such an error, let out of a task, would end the loop of the tests.
     try:
         coroutine = hook(door, flow)
-        assert isinstance(coroutine, Coroutine)
+        assert isinstance(coroutine, Coroutine)  # else it has ended already
         coroutine.send(None)
         coroutine.send(None)
     except (KeyboardInterrupt, SystemExit) as ended:
@@ -128,11 +138,11 @@ async def test_who_wants_the_process_to_end_is_obeyed_after_the_client_was_answe
     assert [refusal.code for refusal in door.refusals] == ["internal"]
 
 
-async def test_a_flow_that_cannot_even_be_refused_is_killed(
+def test_a_flow_that_cannot_even_be_refused_is_killed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     door, flow = Door(ValueError(SECRET), refusing=False), tflow.tflow()
-    await door.decides(flow)
+    door.decides(flow)
     assert flow.error is not None
     assert flow.error.msg == Error.KILLED_MESSAGE
     assert SECRET not in caplog.text

@@ -34,6 +34,7 @@ LEVELS = (
     "recorder routes links keys wire ledger",
     "sinks seal http1 hosts identities resend upstreams spent cors",
     "layer verdict build status views transport framing turns",
+    "lean",
     "exchange banner",
     "replies keep tunnels endings",
     "admit guard",
@@ -46,7 +47,7 @@ LEVELS = (
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
 MITMPROXY = frozenset(
     "gateway guard reloading egress tunnels keep seal http1 layer transport admit attach views web "
-    "replies cli pages reflow canary decoy".split()
+    "replies cli pages reflow canary decoy lean".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.

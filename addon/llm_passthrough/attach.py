@@ -95,7 +95,7 @@ class Life:
         self._begun = startup.read(master.options, self._env)
         settings = self._begun.settings
         parts = build(settings, self._env, master.options.passthrough_config or "environment")
-        master.options.update(**options.FORCED)
+        master.options.update(**options.forced(master.options))
         canary.sing(master, partial(layer.install, settings.limits.request_buffer))
         shown = self._console if self._shows(master, settings.console) else None
         self.views = views.addons(master)

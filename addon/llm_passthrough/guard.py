@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import Any, Protocol
 
 from mitmproxy import http
@@ -28,27 +29,51 @@ class FrontDoor(Protocol):
         """Answer the client."""
 
 
-def guarded(hook: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
+def guarded(hook: Callable[..., Any]) -> Callable[..., Any]:
     """For hooks that decide: whatever goes wrong, the client is answered and nothing is sent."""
+    return _waiting(hook) if iscoroutinefunction(hook) else _plain(hook)
 
+
+def _plain(hook: Callable[..., None]) -> Callable[..., None]:
+    @wraps(hook)
+    def guard(self: FrontDoor, flow: http.HTTPFlow) -> None:
+        entered = time.perf_counter()
+        try:
+            hook(self, flow)
+        except BaseException as error:  # noqa: BLE001 - _caught says which of them may go on
+            _caught(self, flow, error)
+        _timed(self, flow, entered)
+
+    return guard
+
+
+def _waiting(hook: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     @wraps(hook)
     async def guard(self: FrontDoor, flow: http.HTTPFlow) -> None:
         entered = time.perf_counter()
         try:
-            result = hook(self, flow)
-            if result is not None:
-                await result
-        except Refusal as refusal:
-            _refuse(self, flow, refusal)
-        except (KeyboardInterrupt, SystemExit):
-            _fail(self, flow, None)
-            raise
+            await hook(self, flow)
         except BaseException as error:  # noqa: BLE001 - a CancelledError must not let it pass either
-            _fail(self, flow, error)
-        if exchange := self.live.get(flow):
-            exchange.own_time += time.perf_counter() - entered
+            _caught(self, flow, error)
+        _timed(self, flow, entered)
 
     return guard
+
+
+def _timed(gateway: FrontDoor, flow: http.HTTPFlow, entered: float) -> None:
+    if exchange := gateway.live.get(flow):
+        exchange.own_time += time.perf_counter() - entered
+
+
+def _caught(gateway: FrontDoor, flow: http.HTTPFlow, error: BaseException) -> None:
+    """Answer the client; only what ends the process goes on, and it shows nothing either."""
+    if isinstance(error, Refusal):
+        _refuse(gateway, flow, error)
+    elif isinstance(error, KeyboardInterrupt | SystemExit):
+        _fail(gateway, flow, None)
+        raise error
+    else:
+        _fail(gateway, flow, error)
 
 
 def quiet(hook: Callable[..., None]) -> Callable[..., None]:

@@ -55,12 +55,18 @@ def unsafe(options: Any) -> list[str]:
     return lines
 
 
+def forced(options: Any) -> dict[str, object]:
+    """The options that we set; one whose addon is left out needs no setting."""
+    left_out = {"onboarding"} - options.keys()
+    return {name: value for name, value in FORCED.items() if name not in left_out}
+
+
 def unforced(options: Any, updated: set[str]) -> list[str]:
     """A line for each option that we set and that somebody now sets to something else."""
     lines = [
         f"mitmproxy option {name} is set by the gateway and stays {_shown(value)}"
         for name, value in FORCED.items()
-        if name in updated and getattr(options, name) != value
+        if name in updated and getattr(options, name, value) != value
     ]
     # At start an empty one means the configuration's; now it would mean all interfaces.
     if "listen_host" in updated and not _is_local(options.listen_host):

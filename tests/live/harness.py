@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import http.client
+import itertools
 import json
 import os
 import re
@@ -127,6 +128,29 @@ def ended(
     return subprocess.CompletedProcess(command, code, *said)
 
 
+FLAVOUR = os.environ.get("LLM_PASSTHROUGH_TEST_FLAVOUR", "mitmdump")
+BOTH = ("mitmdump", "serve")
+"""For fixtures of gateways whose tests are run with each."""
+_OPTIONS = {"--listen-host": "--host", "--set": "--set"}
+
+
+def as_serve(args: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
+    """A program that is as `mitmdump` with these arguments, and its own: `serve`, where that can
+    be; and scripts that have no hooks and are to be run before it."""
+    out: list[str] = []
+    scripts = []
+    for option, value in itertools.batched(args, 2):
+        if option == "-s" and "mitmproxy" not in Path(value).read_text():
+            scripts.append(value)
+        elif option in _OPTIONS:
+            out += [_OPTIONS[option], value]
+        elif option == "-s":
+            out += ["--set", f"scripts={value}"]
+        else:
+            return "mitmdump", args, ""
+    return "serve", tuple(out), os.pathsep.join(scripts)
+
+
 _authority: list[Path] = []  # the files of the one that the first gateway made
 
 
@@ -136,6 +160,7 @@ class Gateway:
     It comes out of the nursery: the real program in a process and a folder of its own, on real
     sockets, but its interpreter is warm (live/nursery.py says what differs), and mitmproxy's
     authority is the one that the first gateway made. `real` starts the installed command anew.
+    With LLM_PASSTHROUGH_TEST_FLAVOUR=serve what would be `mitmdump -s` is `serve`, if it can be.
     """
 
     def __init__(
@@ -155,11 +180,13 @@ class Gateway:
         self.web_port = free_port()
         self.records_path = folder / "log" / "records.jsonl"
         self.log_path = folder / "output.log"
-        self.process = self._start(
-            self._command(program, config, args),
-            clean_environment() | {"HOME": str(folder), "PYTHONUNBUFFERED": "1"} | (env or {}),
-            real or any(map(EARLY.match, env or {})),
-        )
+        real = real or any(map(EARLY.match, env or {}))
+        more = {"HOME": str(folder), "PYTHONUNBUFFERED": "1"} | (env or {})
+        if program == "mitmdump" and FLAVOUR == "serve" and not real:
+            program, args, scripts = as_serve(args)
+            more |= {"LLM_PASSTHROUGH_TEST_SCRIPTS": scripts} if scripts else {}
+        command = self._command(program, config, args)
+        self.process = self._start(command, clean_environment() | more, real)
         if wait:
             self.wait_ready()
 

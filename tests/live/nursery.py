@@ -42,6 +42,7 @@ PROGRAMS = {  # a command and the function that its script calls
     "llm-passthrough": ("llm_passthrough.cli", "main"),
     "python": ("__main__", "run_file"),
 }
+SCRIPTS = "LLM_PASSTHROUGH_TEST_SCRIPTS"  # files that are run before the program
 # What the programs import while they start, beside the modules of their functions.
 MODULES = """mitmproxy.tools.dump mitmproxy.tools.web.master tornado.platform.asyncio
 llm_passthrough.attach llm_passthrough.cli.launch genai_prices genai_prices.data""".split()
@@ -230,6 +231,8 @@ def become(order: dict[str, Any], stdio: list[int]) -> Callable[[], Any]:
     time.tzset()
     random.seed()
     sys.argv = order["command"]
+    for script in filter(None, os.environ.pop(SCRIPTS, "").split(os.pathsep)):
+        runpy.run_path(script)
     module, function = PROGRAMS[Path(sys.argv[0]).name]
     program: Callable[[], Any] = getattr(sys.modules[module], function)
     return program

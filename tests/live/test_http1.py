@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from live.harness import (
+    BOTH,
     CLIENT_KEY,
     KEYS,
     Gateway,
@@ -35,11 +36,13 @@ def upstream() -> Iterator[Upstream]:
     upstream.stop()
 
 
-@pytest.fixture(scope="module")
-def small(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+@pytest.fixture(scope="module", params=BOTH)
+def small(
+    upstream: Upstream, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Gateway]:
     """A gateway that buffers little, in front of the provider of raw bytes."""
     config = config_for(upstream.url, limits={"request_buffer": BUFFER})
-    gateway = Gateway(tmp_path_factory.mktemp("small"), config)
+    gateway = Gateway(tmp_path_factory.mktemp("small"), config, request.param)
     yield gateway
     gateway.stop()
 

@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from live.harness import (
+    BOTH,
     CLIENT_KEY,
     SIGNED,
     Gateway,
@@ -299,9 +300,11 @@ def upstream() -> Iterator[Upstream]:
     upstream.stop()
 
 
-@pytest.fixture(scope="module")
-def raw_gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path_factory.mktemp("frames"), config_for(upstream.url))
+@pytest.fixture(scope="module", params=BOTH)
+def raw_gateway(
+    upstream: Upstream, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Gateway]:
+    gateway = Gateway(tmp_path_factory.mktemp("frames"), config_for(upstream.url), request.param)
     yield gateway
     gateway.stop()
 

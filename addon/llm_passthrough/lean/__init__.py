@@ -1,0 +1,61 @@
+"""mitmproxy without what a gateway has no use for: the seams that `serve` takes for speed alone.
+
+Nothing here decides anything about a request. What is replaced does what mitmproxy does; where
+mitmproxy is not as it is known here, nothing is replaced.
+"""
+
+from collections.abc import Callable
+
+from mitmproxy import http
+from mitmproxy.coretypes import multidict
+from mitmproxy.proxy import mode_servers, server
+
+from llm_passthrough.lean import messages
+from llm_passthrough.lean.handler import Handler
+from llm_passthrough.lean.master import Lean, offered
+
+__all__ = ["Lean", "changed", "install", "offered"]
+
+# What each function that is replaced calls. Where it calls anything else it does something else.
+_KNOWN: tuple[tuple[Callable[..., object], str], ...] = (
+    (
+        server.ConnectionHandler.server_event,
+        "_server_event_lock timeout_watchdog register_activity layer handle_event isinstance "
+        "commands OpenConnection connection transports asyncio_utils create_task "
+        "open_connection address client peername ConnectionIO RequestWakeup wakeup delay "
+        "wakeup_timer add ConnectionCommand SendData writer is_closing write data "
+        "CloseTcpConnection close_connection half_close CloseConnection StartHook hook_task name "
+        "Log log message level RuntimeError Exception logging ERROR",
+    ),
+    (server.ConnectionHandler.hook_task, "handle_hook blocking server_event events HookCompleted"),
+    (
+        server.ConnectionHandler.drain_writers,
+        "_drain_lock list transports values writer drain OSError handler cancel",
+    ),
+    (
+        mode_servers.ProxyConnectionHandler.handle_hook,
+        "timeout_watchdog disarm args master addons handle_lifecycle isinstance flow Flow "
+        "wait_for_resume",
+    ),
+    (
+        http.Headers.__init__,
+        "super __init__ fields isinstance bytes TypeError update items _always_bytes replace",
+    ),
+    (http.Headers.get_all, "_always_bytes super get_all _native"),
+    (multidict.MultiDict.get_all, "_kconv fields"),
+)
+
+
+def changed() -> str | None:
+    """What of mitmproxy is not as it is known here; None where all is."""
+    for function, names in _KNOWN:
+        code = getattr(function, "__code__", None)
+        if code is None or not {*code.co_names} <= set(names.split()):
+            return f"{getattr(function, '__qualname__', function)}"
+    return None
+
+
+def install() -> None:
+    """Put ours in the place of mitmproxy's, in this process."""
+    mode_servers.ProxyConnectionHandler = Handler  # type: ignore[misc]
+    messages.install()
