@@ -13,6 +13,13 @@ from typing import Any, NamedTuple
 from llm_passthrough.record import Record
 
 
+def place(turn: int | None, turns: int | None) -> str:
+    """Which turn of a WebSocket a record is, or how many it has; empty for most."""
+    if turn is not None:
+        return f"turn {turn}"
+    return f"{turns} turn{'s' * (turns != 1)}" if turns else ""
+
+
 class Row(NamedTuple):
     """A record in columns; times of day as in the record, durations in ms, sizes in bytes."""
 
@@ -44,10 +51,8 @@ class Row(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Which turn of a WebSocket it is, or how many turns it has beside itself; mostly empty."""
-        if self.turn is not None:
-            return f"turn {self.turn}"
-        return f"{self.turns} turn{'s' * (self.turns != 1)}" if self.turns else ""
+        """See `place`."""
+        return place(self.turn, self.turns)
 
     @property
     def model(self) -> str | None:

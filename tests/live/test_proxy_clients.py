@@ -199,10 +199,10 @@ async def test_the_google_sdk_talks_live_through_the_proxy(
         async for message in session.receive():
             heard += message.text or ""
     assert "live and well" in heard
-    (record,) = desk.oracles.new_records(1)
-    assert record["route"] == "host:generativelanguage.googleapis.com"
-    assert record["usage"]["output_tokens"] > 0
-    assert "key=" not in record["request"]["url"]
+    records = desk.oracles.new_records(2)
+    assert {record["route"] for record in records} == {"host:generativelanguage.googleapis.com"}
+    assert records[0]["usage"]["output_tokens"] > 0
+    assert not any("key=" in record["request"]["url"] for record in records)
     desk.oracles.check()
 
 
@@ -224,8 +224,9 @@ def test_the_openai_sdk_talks_realtime_through_the_proxy(
             if event.type == "response.done":
                 break
     assert "session.created" in kinds
-    (record,) = desk.oracles.new_records(1)
-    assert (record["route"], record["operation"]) == ("host:api.openai.com", "realtime")
+    turn, own = desk.oracles.new_records(2)
+    for record in (turn, own):
+        assert (record["route"], record["operation"]) == ("host:api.openai.com", "realtime")
     desk.oracles.check()
 
 

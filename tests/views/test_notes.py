@@ -47,6 +47,7 @@ def record(ident: str = "", error: Fault | None = None, **facts: Any) -> Record:
             id="the model that answered",
         ),
         pytest.param({"asked": {}}, "openai chat", id="no model: the operation"),
+        pytest.param({"turn": 2}, "openai gpt-4o · turn 2", id="a turn of a WebSocket"),
         pytest.param(
             {
                 "outcome": "refused",
@@ -152,6 +153,22 @@ async def test_how_long_the_bodies_were_goes_with_it(desk: Desk) -> None:
     assert flow.metadata[SIZES["response"]] == 5
     assert flow.metadata[SIZES["request"]] == len('{"model": "gpt-4o", "messages": []}')
     assert flow.copy().metadata == flow.metadata
+
+
+async def test_a_websocket_tells_what_its_turns_took_together(desk: Desk) -> None:
+    flow, other = desk.flow("1"), desk.flow("2")
+    cost = Cost(0.5, "USD", "x")
+    turn = {"part_of": "1", "status": 101, "first_token": 3.0}
+    await desk.tell(record("11", turn=1, usage=USAGE, cost=cost, **turn))
+    assert flow.comment == "openai gpt-4o · 1 turn · 1,204 in (1,024 cached) / 310 out · $0.5000"
+    assert flow.marked == ""
+    await desk.tell(record("12", turn=2, usage=USAGE, cost=cost, **turn))
+    await desk.tell(record("13", turn=3, **turn))
+    await desk.tell(record("21", turn=1, **turn | {"part_of": "2"}))
+    await desk.tell(record("1", turns=3, status=101))
+    assert flow.comment == "openai gpt-4o · 3 turns · 2,408 in (2,048 cached) / 620 out · $1.00"
+    assert flow.marked == MARKS["ok"]
+    assert (other.comment, other.marked) == ("openai gpt-4o · 1 turn", "")
 
 
 async def test_what_a_person_wrote_stays(desk: Desk) -> None:

@@ -6,14 +6,17 @@ hands them back to the event loop, and an addon that knows the flow.
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from mitmproxy import ctx, http
 from mitmproxy.flow import Flow
 from mitmproxy.hooks import UpdateHook
 
-from llm_passthrough.record import Outcome, Record
+from llm_passthrough.columns import place
+from llm_passthrough.record import Cost, Outcome, Record
 from llm_passthrough.shown import duration, money, safe
+from llm_passthrough.usage import Usage
 
 RECORD = "passthrough_id"
 """Metadata of a flow: the id of its record."""
@@ -46,6 +49,8 @@ class Notes:
         self._flows: WeakValueDictionary[str, http.HTTPFlow] = WeakValueDictionary()
         self._said: WeakKeyDictionary[Flow, tuple[str, str]] = WeakKeyDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
+        # What the turns of each open WebSocket took so far; of the writer's thread alone.
+        self._taken: dict[str, tuple[Usage | None, Cost | None]] = {}
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """A flow whose record will come."""
@@ -55,11 +60,17 @@ class Notes:
             self._flows[ident] = flow
 
     def write(self, record: Record, line: bytes) -> None:
-        """Called in the writer's thread: what is to be said goes to the event loop."""
+        """Called in the writer's thread: what is to be said goes to the event loop.
+
+        A turn of a WebSocket is said of that one's flow, together with those before.
+        """
+        if record.part_of or record.turns:
+            record = self._together(record)
         if self._loop is not None:
             answer = record.response
             sizes = record.request.bytes, answer.bytes if answer else 0
-            told = record.id, comment(record), MARKS[record.outcome], sizes
+            mark = "" if record.part_of else MARKS[record.outcome]
+            told = record.part_of or record.id, comment(record), mark, sizes
             with contextlib.suppress(RuntimeError):  # the loop has ended, nobody looks any more
                 self._loop.call_soon_threadsafe(self._note, *told)
 
@@ -70,10 +81,25 @@ class Notes:
         """Whether a flow's marker, if there is one, is ours and not a person's."""
         return flow.marked in ("", self._said.get(flow, ("", ""))[1])
 
+    def _together(self, record: Record) -> Record:
+        """The record with what all turns of its WebSocket took, as far as they were told."""
+        usage, cost = self._taken.pop(record.part_of or record.id, (None, None))
+        if usage and record.usage:
+            usage += record.usage
+        if cost and record.cost:
+            cost = replace(cost, amount=cost.amount + record.cost.amount)
+        usage, cost = usage or record.usage, cost or record.cost
+        if record.part_of:
+            self._taken[record.part_of] = usage, cost
+        turns, timing = record.turn or record.turns, replace(record.timing_ms, first_token=None)
+        return replace(record, turn=None, turns=turns, usage=usage, cost=cost, timing_ms=timing)
+
     def _note(self, ident: str, text: str, mark: str, sizes: tuple[int, int]) -> None:
-        flow = self._flows.pop(ident, None)
+        flow = self._flows.get(ident)
         if flow is None:
             return
+        if mark:
+            del self._flows[ident]  # it is over
         before, marked = self._said.get(flow, ("", ""))
         if flow.comment in ("", before):
             flow.comment = text
@@ -90,7 +116,8 @@ def comment(record: Record) -> str:
     Why it failed comes first, where it did. Everything in a record is redacted, and what came
     from outside is shown without anything that a terminal obeys.
     """
-    said = [_why(record), _who(record), _tokens(record), _cost(record), _token_time(record)]
+    said = [_why(record), _who(record), place(record.turn, record.turns)]
+    said += [_tokens(record), _cost(record), _token_time(record)]
     return safe(" · ".join(word for word in said if word), _LONGEST)
 
 
