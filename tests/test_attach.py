@@ -10,8 +10,8 @@ import pytest
 from llm_passthrough.attach import Life, attach
 from llm_passthrough.egress import Egress
 from llm_passthrough.gateway import Gateway
-from llm_passthrough.layer import GatewayStream
 from llm_passthrough.options import FORCED
+from llm_passthrough.uploads import UploadStream
 from mitmproxy import exceptions, http
 from mitmproxy.options import Options
 from mitmproxy.test import tflow
@@ -23,9 +23,9 @@ CHAT = "/openai_passthrough/v1/chat/completions"
 
 @pytest.fixture(autouse=True)
 def _buffer_as_it_was() -> Iterator[None]:
-    buffered = GatewayStream.request_buffer
+    buffered = UploadStream.request_buffer
     yield
-    GatewayStream.request_buffer = buffered
+    UploadStream.request_buffer = buffered
 
 
 class Place:
@@ -184,7 +184,7 @@ async def test_a_log_that_cannot_be_had_stops_the_start(
 async def test_the_limit_for_buffered_requests_is_the_configurations(place: Place) -> None:
     place.write(limits={"request_buffer": 123})
     with attached(place):
-        assert GatewayStream.request_buffer == 123
+        assert UploadStream.request_buffer == 123
 
 
 # -- reload ---------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ async def test_a_reload_swaps_all_parts_at_once(place: Place) -> None:
         assert life.reloading.reload() is True
         assert gateway.parts is not before
         assert "/own" in gateway.parts.routes.names
-        assert GatewayStream.request_buffer == 321
+        assert UploadStream.request_buffer == 321
 
 
 @pytest.mark.parametrize(

@@ -8,22 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_passthrough import canary, http1, layer, seal
+from llm_passthrough import canary, http1, intake, layer, seal
 from llm_passthrough.canary import KNOWN, SelfTestError, sing
+from llm_passthrough.config import Limits
 from llm_passthrough.egress import Egress
+from llm_passthrough.intake import Reader
 from llm_passthrough.layer import GatewayStream
 from llm_passthrough.options import FORCED
 from mitmproxy import version
 from mitmproxy.net import tls as net_tls
 from mitmproxy.net.http.http1 import assemble
 from mitmproxy.options import Options
+from mitmproxy.proxy.layers import http as layers
 from mitmproxy.proxy.layers.http import _http1
+from mitmproxy.proxy.layers.http._hooks import HttpResponseHeadersHook
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tools.dump import DumpMaster
 
 type Patch = pytest.MonkeyPatch
 
-INSTALL = partial(layer.install, GatewayStream.request_buffer)
+INSTALL = partial(layer.install, Limits())
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -91,7 +95,7 @@ def _secret_in_the_flow(patch: Patch) -> None:
 
 
 def _nobody_asked(patch: Patch) -> None:
-    patch.setattr(layer, "PassthroughSignHook", layer.HttpResponseHeadersHook)
+    patch.setattr(layer, "PassthroughSignHook", HttpResponseHeadersHook)
 
 
 def _dials_anything(patch: Patch) -> None:
@@ -129,19 +133,21 @@ def _certificates_unverified(patch: Patch) -> None:
 
 
 def _no_answer_of_ours(patch: Patch) -> None:
-    patch.setattr(GatewayStream, "_answer", lambda self: iter(()))
+    patch.setattr(GatewayStream, "answer", lambda self: iter(()))
 
 
-def _http1_as_it_was(name: str) -> Callable[[Patch], None]:
-    def broken(patch: Patch) -> None:
-        patch.setattr(http1, "install", lambda: None)
-        owner, was = {
-            "request": (_http1.Http1Server, http1._read_request),
-            "answer": (_http1.Http1Client, http1._read_answer),
-        }[name]
-        patch.setattr(owner, "read_headers", was)
+def _requests_as_they_were(patch: Patch) -> None:
+    patch.setattr(intake, "install", lambda place: None)
+    patch.setattr(layers, "Http1Server", _http1.Http1Server)
 
-    return broken
+
+def _answers_as_they_were(patch: Patch) -> None:
+    patch.setattr(http1, "install", lambda: None)
+    patch.setattr(_http1.Http1Client, "read_headers", http1._read_answer)
+
+
+def _no_limits(patch: Patch) -> None:
+    patch.setattr(Reader, "_wait_for_more", lambda self, size: iter(()))
 
 
 def _trailers_as_they_were(patch: Patch) -> None:
@@ -167,9 +173,10 @@ BROKEN = [
     pytest.param(_no_pin, "a name or a certificate", id="another name in the handshake"),
     pytest.param(_certificates_unverified, "a name or a certificate", id="any certificate"),
     pytest.param(_no_answer_of_ours, "not refused", id="no answer of ours"),
-    pytest.param(_http1_as_it_was("request"), "HTTP/1", id="empty lines before a request"),
-    pytest.param(_http1_as_it_was("answer"), "HTTP/1", id="an interim answer"),
+    pytest.param(_requests_as_they_were, "HTTP/1", id="empty lines before a request"),
+    pytest.param(_answers_as_they_were, "HTTP/1", id="an interim answer"),
     pytest.param(_trailers_as_they_were, "HTTP/1", id="trailers"),
+    pytest.param(_no_limits, "without an end", id="a head without end"),
     pytest.param(_sockets_unheard, "breaks off", id="a reset is not heard"),
     pytest.param(_never_hangs_up, "a deadline", id="nothing is cancelled"),
 ]

@@ -11,8 +11,8 @@ import pytest
 from llm_passthrough import config
 from llm_passthrough.build import build
 from llm_passthrough.errors import CODES
+from llm_passthrough.flows import Refused
 from llm_passthrough.gateway import Gateway
-from llm_passthrough.layer import Refused
 from llm_passthrough.record import Record
 from llm_passthrough.seal import Sealed
 from llm_passthrough.sinks.writer import Writer

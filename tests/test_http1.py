@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from llm_passthrough import http1
+from llm_passthrough import layer as seam
+from llm_passthrough.config import Limits
+from llm_passthrough.intake import Reader
 from mitmproxy import http
 from mitmproxy.connection import Client, ConnectionState, Server
 from mitmproxy.options import Options
@@ -18,7 +20,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection
 
 SOCKET = ((b"Upgrade", b"WebSocket"), (b"Sec-WebSocket-Version", b"13"))
 CUTS = [
@@ -33,8 +35,8 @@ EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
 
 @pytest.fixture(autouse=True)
 def _installed() -> None:
-    http1.install()
-    http1.install()  # once more, as at a reload: it reads no other way
+    seam.install(Limits())
+    seam.install(Limits())  # once more, as at a reload: it reads no other way
 
 
 def _open[C: Client | Server](connection: C) -> C:
@@ -61,9 +63,9 @@ def _told(said: Iterator[commands.Command]) -> list[HttpEvent]:
     return [command.event for command in said if isinstance(command, ReceiveHttp)]
 
 
-def server() -> Http1Server:
+def server() -> Reader:
     """What reads requests."""
-    layer = Http1Server(_context())
+    layer = Reader(_context())
     list(layer.handle_event(events.Start()))
     return layer
 

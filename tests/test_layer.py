@@ -6,11 +6,14 @@ from contextlib import contextmanager
 
 import pytest
 from llm_passthrough import layer
+from llm_passthrough.config import Limits
 from llm_passthrough.errors import Refusal
-from llm_passthrough.layer import GatewayStream, Refused, arrived_absolute, client_failed, install
+from llm_passthrough.flows import Refused, arrived_absolute, client_failed
+from llm_passthrough.layer import install
 from llm_passthrough.providers import Credential, Origin
 from llm_passthrough.replies import refused
 from llm_passthrough.seal import sign
+from llm_passthrough.uploads import UploadStream
 from mitmproxy import http
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client, Connection, ConnectionState, Server
@@ -128,10 +131,10 @@ class Proxy:
 
 @pytest.fixture(autouse=True)
 def _installed() -> Iterator[None]:
-    buffered = GatewayStream.request_buffer
-    install(BUFFER)
+    buffered = UploadStream.request_buffer
+    install(Limits(request_buffer=BUFFER))
     yield
-    GatewayStream.request_buffer = buffered
+    UploadStream.request_buffer = buffered
 
 
 def ask(body: bytes = b"{}", *headers: str, path: str = "/own/v1/x", method: str = "POST") -> bytes:
@@ -436,12 +439,12 @@ def test_a_mitmproxy_that_is_built_otherwise_is_not_started_with(
         _other(owner, name, value, monkeypatch),
         pytest.raises(RuntimeError, match="is not one that this gateway knows"),
     ):
-        install(BUFFER)
+        install(Limits(request_buffer=BUFFER))
 
 
 def test_a_new_limit_holds_from_the_next_request_on() -> None:
     proxy = Proxy()
-    install(10)
+    install(Limits(request_buffer=10))
     proxy.says(ask(b"x" * 100)[:-50])
     assert proxy.sent.count(b"x") >= 50
 

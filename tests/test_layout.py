@@ -28,17 +28,19 @@ LEVELS = (
     "errors settings thin tee redact bodies splice retention rest bifrost shown demo decoy "
     "foreground",
     "usage asked sse config tokens forward policy",
-    "record keyring dialects clients allowance",
+    "record keyring dialects clients allowance connections",
     "providers failures prices listen columns conversation options modelnames",
     "known",
     "recorder routes links keys wire ledger",
-    "sinks seal http1 hosts identities resend upstreams spent cors",
-    "layer verdict build status views transport framing turns",
+    "sinks seal http1 hosts identities resend upstreams spent cors flows heads",
+    "intake verdict build status views transport framing turns",
+    "uploads exchange banner",
+    "layer",
     "lean",
-    "exchange banner",
     "replies keep tunnels endings",
     "admit guard",
     "deadlines egress reflow",
+    "sweep",
     "gateway web pages",
     "startup reloading canary shutdown",
     "attach",
@@ -46,14 +48,14 @@ LEVELS = (
 )
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
 MITMPROXY = frozenset(
-    "gateway guard reloading egress tunnels keep seal http1 layer transport admit attach views web "
-    "replies cli pages reflow canary decoy lean".split()
+    "gateway guard reloading egress tunnels keep seal http1 heads intake uploads layer flows "
+    "sweep transport admit attach views web replies cli pages reflow canary decoy lean".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.
 HELPERS = {
     Gateway: {"refuse", "watch", "end_overdue", "finish_all", "swap"},
-    Egress: {"allow", "withdraw", "hang_up", "has_unsent"},
+    Egress: {"allow", "withdraw", "hang_up", "has_unsent", "interrupt", "stalled", "close_late"},
     Life: {"start"},
     Notes: {"write", "close", "own"},
     LastCalls: set(),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from llm_passthrough.errors import CODES, ErrorShape, Refusal
-from llm_passthrough.layer import Refused
+from llm_passthrough.flows import Refused
 from llm_passthrough.replies import page, refused, told
 from mitmproxy import http
 

@@ -334,3 +334,17 @@ def test_all_rings_are_found() -> None:
 )
 def test_it_is_known_whether_a_target_is_below_a_prefix(target: bytes, has: bool) -> None:
     assert ROUTES.has(target) is has
+
+
+@pytest.mark.parametrize(
+    ("target", "shape"),
+    [
+        pytest.param(b"/anthropic_passthrough/v1/messages", "anthropic", id="a route"),
+        pytest.param(b"/anthropic_passthrough", "anthropic", id="bare"),
+        pytest.param(b"/genai_passthrough?\x00#", "google", id="no good"),
+        pytest.param(b"/anthropic_passthroughX", "openai", id="no segment boundary"),
+        pytest.param(b"", "openai", id="nothing"),
+    ],
+)
+def test_the_shape_of_errors_is_known_for_any_target(target: bytes, shape: ErrorShape) -> None:
+    assert ROUTES.shape(target) == shape

@@ -9,11 +9,12 @@ from mitmproxy import http
 from llm_passthrough import cors, links, status
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import Identity, check_fields
-from llm_passthrough.config import Log
+from llm_passthrough.config import Limits, Log
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange, is_id, new_id
+from llm_passthrough.flows import arrived_absolute
 from llm_passthrough.forward import named, shown
-from llm_passthrough.layer import arrived_absolute
+from llm_passthrough.heads import too_large
 from llm_passthrough.policy import Client, lower
 from llm_passthrough.providers import Origin
 from llm_passthrough.routes import Route, check, need_path
@@ -107,9 +108,7 @@ def judged(
     _note(request, exchange, parts, state)
     tls = flow.client_conn.tls_established
     exchange.own_base = links.own_base(tls, host, prefix)
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > parts.config.limits.request_buffer:
-        request.stream = True
+    _measure(request, parts.config.limits)
     return None
 
 
@@ -131,6 +130,17 @@ def _permit(
         return None
     exchange.permission += cors.preflight(headers)
     return 204, None
+
+
+def _measure(request: http.Request, limits: Limits) -> None:
+    """Stream a body that is long, refuse one that is too long: Refusal (body_too_large)."""
+    length = request.headers.get("content-length", "")
+    if not length.isdigit():
+        return
+    if int(length) > limits.request_body:
+        raise too_large(limits.request_body)
+    if int(length) > limits.request_buffer:
+        request.stream = True
 
 
 def _note(request: http.Request, exchange: Exchange, parts: Parts, state: status.State) -> None:

@@ -35,6 +35,7 @@ from llm_passthrough.clients import is_local, is_loopback
 from llm_passthrough.errors import ConfigError
 from llm_passthrough.gateway import Gateway
 from llm_passthrough.guard import where
+from llm_passthrough.intake import Reader
 from llm_passthrough.reloading import Reloading
 from llm_passthrough.sinks.writer import SWITCH_INTERVAL
 from llm_passthrough.startup import Startup
@@ -96,7 +97,7 @@ class Life:
         settings = self._begun.settings
         parts = build(settings, self._env, master.options.passthrough_config or "environment")
         master.options.update(**options.forced(master.options))
-        canary.sing(master, partial(layer.install, settings.limits.request_buffer))
+        canary.sing(master, partial(layer.install, settings.limits))
         shown = self._console if self._shows(master, settings.console) else None
         self.views = views.addons(master)
         allowance = Memory(partial(spent.before, settings.log))
@@ -108,6 +109,7 @@ class Life:
         for warning in (*self._begun.warnings, *parts.warnings):
             _LOG.warning("%s", warning)
         self._gateway = gateway = Gateway(parts, writer, allowance=allowance)
+        Reader.terms = gateway.connections
         self.reloading = Reloading(gateway, self._begun.file, self._begun.asked, self._env)
         return gateway
 

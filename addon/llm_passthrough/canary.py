@@ -34,6 +34,7 @@ _PATIENCE = 5.0
 """Seconds for each check; it takes some hundredths of one."""
 _HELD = threading.Event()
 _FAR = "canary.invalid"
+_LONG = 1 << 17
 _PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 _ODD = (
     b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
@@ -234,6 +235,10 @@ async def _reads(canary: Canary) -> bool:
     return _says(answer, 200) and b"{}" in answer and b"X-Trailer" not in answer
 
 
+async def _limits(canary: Canary) -> bool:
+    return _says(await canary.port.ask(b"POST /near/" + b"x" * _LONG, b""), 414)
+
+
 async def _hears_the_end(canary: Canary) -> bool:
     canary.upstream.answer, canary.upstream.cut = _ENDLESS, True
     answer = await canary.ask(b"/near")
@@ -258,6 +263,7 @@ _CHECKS: tuple[tuple[str, Callable[[Canary], Awaitable[bool]]], ...] = (
     ("a name or a certificate of an upstream is not checked", _pins),
     ("a request is not refused", _refuses),
     ("an HTTP/1 message is not read", _reads),
+    ("a request without an end is read without end", _limits),
     ("an upstream that breaks off is not noticed", _hears_the_end),
     ("a deadline does not end a call", _hangs_up),
 )

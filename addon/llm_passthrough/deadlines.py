@@ -16,19 +16,27 @@ def overdue[F](live: Mapping[F, Exchange], now: float, timeouts: Timeouts) -> li
     """
     late = []
     for flow, exchange in live.items():
-        limit = _limit(exchange, timeouts)
-        if limit is None or exchange.timed_out is not None:
-            continue
-        if now - _last_sign(exchange) > limit:
-            exchange.timed_out = f"{exchange.waiting_for} after {limit:g} s"
-            late.append(flow)
+        if exchange.timed_out is None:
+            exchange.timed_out = _passed(exchange, now, timeouts)
+            if exchange.timed_out is not None:
+                late.append(flow)
     return late
+
+
+def _passed(exchange: Exchange, now: float, timeouts: Timeouts) -> str | None:
+    """The deadline that an exchange has passed."""
+    if exchange.upstream is None and exchange.onward is None:
+        return None
+    if timeouts.total is not None and now - exchange.at > timeouts.total:
+        return f"total after {timeouts.total:g} s"
+    limit = _limit(exchange, timeouts)
+    if limit is None or now - _last_sign(exchange) <= limit:
+        return None
+    return f"{exchange.waiting_for} after {limit:g} s"
 
 
 def _limit(exchange: Exchange, timeouts: Timeouts) -> float | None:
     """Seconds that the present phase may take, or None where nothing is awaited from upstream."""
-    if exchange.upstream is None and exchange.onward is None:
-        return None
     waits = exchange.upstream or timeouts
     phases = {"connect": timeouts.connect, "first_byte": waits.first_byte, "idle": waits.idle}
     return phases.get(exchange.waiting_for)

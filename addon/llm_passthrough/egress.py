@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from mitmproxy import ctx, http
@@ -12,10 +12,20 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
 from llm_passthrough.clients import is_loopback
+from llm_passthrough.connections import Connections
+from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
+from llm_passthrough.flows import client_of
 from llm_passthrough.guard import unraised
-from llm_passthrough.layer import client_of
-from llm_passthrough.transport import let_finish, to_client, transport_of
+from llm_passthrough.intake import Overdue
+from llm_passthrough.transport import (
+    close,
+    is_congested,
+    last_sign,
+    let_finish,
+    to_client,
+    transport_of,
+)
 from llm_passthrough.tunnels import Tunnels
 
 
@@ -29,8 +39,10 @@ class Egress:
         clock: Callable[[], float],
         tunnels: Tunnels,
         names_itself: Callable[[], bool] = lambda: False,
+        connections: Connections | None = None,
     ) -> None:
         self._clock = clock
+        self._connections = Connections(clock) if connections is None else connections
         self._tunnels = tunnels
         self._names_itself = names_itself
         self.proxyserver: Callable[[], Any] = lambda: ctx.master.addons.get("proxyserver")
@@ -58,6 +70,26 @@ class Egress:
         """Whether a client has not taken all of what was written to it."""
         return any(transport.get_write_buffer_size() for transport in self._clients)
 
+    def interrupt(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
+        """End the client's side of a flow whose body does not come to its end."""
+        self.proxyserver().inject_event(Overdue(flow, refusal))
+
+    def stalled(self, flow: http.HTTPFlow, now: float) -> bool:
+        """Whether a client has sent nothing of a body for too long, though it could have."""
+        client = client_of(flow)
+        if not self._connections.stalled(client.id, now, self._sign):
+            return False
+        return not is_congested(transport_of(self.proxyserver(), client, flow.server_conn))
+
+    def close_late(self, now: float, waiting: Collection[str]) -> None:
+        """Close the clients' connections on which nothing happens, but those that are `waiting`
+        for an upstream."""
+        for ident in self._connections.overdue(now, waiting, self._sign):
+            close(self.proxyserver(), ident)
+
+    def _sign(self, ident: str) -> float | None:
+        return last_sign(self.proxyserver(), ident)
+
     # -- hooks ----------------------------------------------------------------------------------
 
     @unraised
@@ -67,6 +99,7 @@ class Egress:
         client.error = "not from this machine"
         if is_loopback(client.peername[0]) or self._names_itself():
             client.error = None
+            self._connections.open(client.id)
             if transport := to_client(self.proxyserver(), client):
                 self._clients.add(transport)
 
@@ -76,6 +109,7 @@ class Egress:
         self._signed.pop(client.id, None)
         self._dialled.pop(client.id, None)
         self._tunnels.close(client)
+        self._connections.close(client.id)
 
     @unraised
     def next_layer(self, data: NextLayer) -> None:

@@ -37,12 +37,19 @@ def of_answer(exchange: Exchange, status: int, cut: bool) -> Ending:
     return Ending("upstream_error" if status >= 400 else "ok")
 
 
-def of_error(exchange: Exchange, message: str | None, client_left: bool) -> Ending:
-    """The end of what broke; `message` is mitmproxy's, None where a person ended it."""
+def of_error(
+    exchange: Exchange, message: str | None, client_left: bool, fault: Refusal | None = None
+) -> Ending:
+    """The end of what broke; `message` is mitmproxy's, None where a person ended it.
+
+    `fault` is what is wrong with what the client sent, if it was that.
+    """
     if exchange.refused:
         return REFUSED
     if message is None:
         return _KILLED
+    if fault is not None:
+        return Ending("refused", refusal=fault)
     if client_left:
         return OK if exchange.complete() else _LEFT  # it may go after the last event
     if exchange.origin is None:
@@ -63,6 +70,9 @@ def of_stop(exchange: Exchange) -> Ending:
 
 def of_talk(exchange: Exchange, code: int | None, reason: str | None, by_client: bool) -> Ending:
     """The end of a WebSocket, closed with `code` by one side."""
+    if exchange.timed_out:
+        text = f"it was open for too long ({exchange.timed_out})"
+        return Ending("timeout", Fault("upstream_timeout", text, "gateway"))
     outcome, fault = failures.of_websocket(code, reason, by_client)
     if outcome == "client_abort" and exchange.complete():
         return OK  # it left between two responses; Codex does

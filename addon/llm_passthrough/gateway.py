@@ -22,16 +22,18 @@ from llm_passthrough import admit, cors, deadlines, endings, framing, keep, repl
 from llm_passthrough.allowance import Allowance, Memory, shown
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import is_loopback
+from llm_passthrough.connections import Connections
 from llm_passthrough.egress import Egress
 from llm_passthrough.endings import Ending
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange, new_id
+from llm_passthrough.flows import Refused, client_failed, client_fault, client_of
 from llm_passthrough.guard import guarded, quiet
-from llm_passthrough.layer import Refused, client_failed, client_of
 from llm_passthrough.providers import Target
 from llm_passthrough.record import Body, Fault, Outcome
 from llm_passthrough.seal import Sealed
 from llm_passthrough.sinks.writer import Writer
+from llm_passthrough.sweep import end_overdue
 from llm_passthrough.tee import Tee
 from llm_passthrough.transport import was_reset
 from llm_passthrough.tunnels import Tunnels
@@ -58,7 +60,15 @@ class Gateway:
         self.allowance = allowance or Memory()
         self.draining = False
         self.tunnels = Tunnels()
-        self.egress = Egress(clock, self.tunnels, lambda: self.parts.clients.required)
+        self.connections = Connections(
+            clock,
+            lambda: self.parts.config.limits,
+            lambda: self.parts.config.timeouts,
+            lambda target: self.parts.routes.shape(target),
+        )
+        self.egress = Egress(
+            clock, self.tunnels, lambda: self.parts.clients.required, self.connections
+        )
         self._clock = clock
         self._chance = chance or random.SystemRandom()
 
@@ -171,7 +181,7 @@ class Gateway:
         if exchange.killed:
             error.msg = error.KILLED_MESSAGE  # mitmproxy tells of the hanging up instead
         message = None if error.msg == error.KILLED_MESSAGE else error.msg
-        ending = endings.of_error(exchange, message, client_failed(flow))
+        ending = endings.of_error(exchange, message, client_failed(flow), client_fault(flow))
         if ending.refusal is not None and not exchange.streaming:
             answer = self.refuse(flow, ending.refusal)
             if exchange.unanswered:
@@ -274,16 +284,8 @@ class Gateway:
             self.end_overdue()
 
     def end_overdue(self) -> None:
-        """End every exchange whose upstream takes too long, or that a person has ended; `error`
-        then tells of it."""
-        timeouts = self.parts.config.timeouts
-        for flow in deadlines.overdue(self.live, self._clock(), timeouts):
-            self.egress.hang_up(flow)
-        for flow, exchange in list(self.live.items()):
-            # mitmproxy only marks it, and would let a stream run to its end.
-            if flow.error and flow.error.msg == flow.error.KILLED_MESSAGE and not exchange.killed:
-                exchange.killed = True
-                self.egress.hang_up(flow)
+        """End what takes too long, or was ended by a person; `error` then tells of an exchange."""
+        end_overdue(self.live, self.egress, self.parts.config.timeouts, self._clock())
 
     def swap(self, parts: Parts) -> None:
         """Go on with other parts; what is open ends with those it was admitted with."""

@@ -1,10 +1,12 @@
-"""The seam into mitmproxy's HTTP/1 reader: four messages that it cannot read otherwise.
+"""The seam into mitmproxy's HTTP/1 readers: messages that they cannot read otherwise.
 
-* Empty lines before a request line (RFC 9112 2.2) made it wait for ever.
 * An interim answer, such as 103 Early Hints (RFC 9110 15.2), was taken for the answer itself.
 * Trailers (RFC 9110 6.5) ended the connection in a crash. They may be dropped, and are.
 * A 101 that nobody asked for (RFC 9110 7.8) was passed on, to a client that cannot know what it
   means. It is no answer.
+* The head of an answer had no end that it must come to.
+
+How requests are read is said in intake.py.
 """
 
 from typing import Any
@@ -23,8 +25,10 @@ from mitmproxy.proxy.layers.http._events import (
 
 type Commands = layer.CommandGenerator[None]
 
-_read_request = _http1.Http1Server.read_headers
 _read_answer = _http1.Http1Client.read_headers
+
+
+_LONGEST_HEAD = 1 << 20
 
 
 class WithoutTrailers(ChunkedReader):
@@ -39,14 +43,7 @@ class WithoutTrailers(ChunkedReader):
 def install() -> None:
     """Put these in the place of mitmproxy's. Raises AttributeError where it has none."""
     _http1.ChunkedReader = WithoutTrailers  # type: ignore[attr-defined]
-    _http1.Http1Server.read_headers = _requests  # type: ignore[method-assign]
     _http1.Http1Client.read_headers = _answers  # type: ignore[method-assign]
-
-
-def _requests(self: _http1.Http1Server, event: events.ConnectionEvent) -> Commands:
-    while bytes(self.buf._data[:2]) == b"\r\n" or bytes(self.buf._data[:1]) == b"\n":
-        self.buf.maybe_extract_lines()
-    yield from _read_request(self, event)
 
 
 def _answers(self: _http1.Http1Client, event: events.ConnectionEvent) -> Commands:
@@ -55,6 +52,12 @@ def _answers(self: _http1.Http1Client, event: events.ConnectionEvent) -> Command
             if isinstance(event, events.ConnectionClosed):
                 break  # inside its head: no more will come
             return
+    if self.request is not None and len(self.buf) > _LONGEST_HEAD:
+        yield commands.CloseConnection(self.conn)
+        text = "the head of the answer has no end"
+        error = ResponseProtocolError(self.stream_id or 0, text, ErrorCode.GENERIC_SERVER_ERROR)
+        yield ReceiveHttp(error)
+        return
     for command in _read_answer(self, event):
         if _begins(command) and _is_unasked(self.request, self.response):
             yield commands.CloseConnection(self.conn)

@@ -7,68 +7,42 @@ replay). Ours differs in this:
   addons and after a person who intercepted the flow has let it go. Without a verdict nothing
   leaves: headers that are not sealed, or a connection that they are not sealed for, end it.
 * What mitmproxy would tell the client in an HTML page is told in the provider's error shape.
-* A request body beyond a limit streams upwards instead of filling memory, and one that nobody
-  will read any more (refused, or answered early) is read and dropped, so that the client, who
-  sends to the end before he listens, gets the answer.
+
+What becomes of a request's body is said in uploads.py.
 """
 
 import logging
-import time
-import weakref
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from mitmproxy import connection, http, version
 from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers import http as layers
 from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
-    RequestData,
-    RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
-    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._hooks import HttpResponseHeadersHook
-from mitmproxy.proxy.utils import ReceiveBuffer
 
-from llm_passthrough import http1
+from llm_passthrough import flows, http1, intake
+from llm_passthrough.config import Limits
+from llm_passthrough.flows import Refused
+from llm_passthrough.intake import ClientFault, HangUp, Overdue
 from llm_passthrough.seal import Sealed
+from llm_passthrough.uploads import UploadStream
 
 _LOG = logging.getLogger(__name__)
 
 type Commands[T] = layer.CommandGenerator[T]
 
-_ABSOLUTE: weakref.WeakSet[http.Request] = weakref.WeakSet()
-_CLIENT_FAILED: weakref.WeakSet[http.HTTPFlow] = weakref.WeakSet()
-_REPLAYED: weakref.WeakKeyDictionary[http.HTTPFlow, connection.Client] = weakref.WeakKeyDictionary()
 # After these the framing of what the client sends next cannot be trusted.
 _CLOSING = frozenset({ErrorCode.REQUEST_VALIDATION_FAILED, ErrorCode.REQUEST_TOO_LARGE})
 _NOT_CLEARED = "the gateway did not clear this request"
-
-
-def arrived_absolute(request: http.Request) -> bool:
-    """Whether a request's target was in absolute-form, as clients send it to a proxy."""
-    return request in _ABSOLUTE
-
-
-def client_of(flow: http.HTTPFlow) -> connection.Client:
-    """The connection that a flow's request came by; one that is sent again has a new one, of which
-    the flow itself does not know."""
-    return _REPLAYED.get(flow, flow.client_conn)
-
-
-def client_failed(flow: http.HTTPFlow) -> bool:
-    """Whether it was the client's side of a flow that broke."""
-    return flow in _CLIENT_FAILED
-
-
-class Refused(http.Response):
-    """An answer that we give ourselves."""
 
 
 @dataclass
@@ -78,17 +52,18 @@ class PassthroughSignHook(commands.StartHook):
     flow: http.HTTPFlow
 
 
-class GatewayStream(HttpStream):
+class GatewayStream(UploadStream):
     """One request and its answer inside mitmproxy."""
 
-    request_buffer = 8 << 20
     _head_sent = False
-    _answered = False
     _deaf = False
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         """As mitmproxy does, but its HTML error page becomes the refusal of the flow."""
-        generator = super()._handle_event(event)
+        if isinstance(event, Overdue):
+            generator = self.interrupt(event.message)
+        else:
+            generator = super()._handle_event(event)
         reply: object = None
         while True:
             try:
@@ -99,7 +74,7 @@ class GatewayStream(HttpStream):
                 yield from self._tell(self.flow.response)
                 reply = None
                 if getattr(command.event, "code", None) in _CLOSING:
-                    yield commands.CloseConnection(self.context.client)
+                    yield SendHttp(HangUp(self.stream_id), self.context.client)
             else:
                 reply = yield command
 
@@ -125,27 +100,34 @@ class GatewayStream(HttpStream):
         ):
             yield SendHttp(event, self.context.client)
 
+    def check_killed(self, emit_error_hook: bool) -> Commands[bool]:
+        """As mitmproxy does; whose fault it was is known by what waits to be handled."""
+        for event in self._paused_event_queue:
+            if isinstance(event, RequestProtocolError):
+                flows.failed_by_client(self.flow, getattr(event, "refusal", None))
+        return (yield from super().check_killed(emit_error_hook))
+
     def state_wait_for_request_headers(self, event: events.Event) -> Commands[None]:
         """Note the form of the target (RFC 9112 3.2) before mitmproxy makes all forms one."""
         assert isinstance(event, RequestHeaders)
         if event.request.data.authority:
-            _ABSOLUTE.add(event.request)
+            flows.absolute(event.request)
         yield from super().state_wait_for_request_headers(event)
         waits = self.client_state == self.state_consume_request_body and not event.end_stream
         if waits and isinstance(self.flow.response, Refused):
             # At once: the body of a request that is refused anyhow may never come.
-            yield from self._answer()
+            yield from self.answer()
             self.client_state = self.state_drop_request_body
 
     def make_server_connection(self) -> Commands[bool]:
         """Ask for a verdict, connect, and arm the seal if this is the connection it is for."""
         if self.flow.is_replay:
-            _REPLAYED[self.flow] = self.context.client
+            flows.replayed(self.flow, self.context.client)
         yield PassthroughSignHook(self.flow)
         if (yield from self.check_killed(True)):
             return False
         if self.flow.response is not None:
-            yield from self._answer()
+            yield from self.answer()
             return False
         headers = self.flow.request.headers
         if not isinstance(headers, Sealed):
@@ -172,56 +154,6 @@ class GatewayStream(HttpStream):
         error = ResponseProtocolError(self.stream_id, _NOT_CLEARED, ErrorCode.CONNECT_FAILED)
         yield from self.handle_protocol_error(error)
 
-    def _answer(self) -> Commands[None]:
-        """Send the response that an addon has set, as mitmproxy does after the request hook."""
-        assert self.flow.response is not None
-        self._answered = True
-        self.flow.response.timestamp_start = time.time()
-        yield HttpResponseHeadersHook(self.flow)
-        if not (yield from self.check_killed(True)):
-            yield from self.send_response()
-
-    def start_request_stream(self) -> Commands[None]:
-        """Stream the request upwards, or drop its body when it was refused."""
-        if (yield from self.make_server_connection()):
-            head = RequestHeaders(self.stream_id, self.flow.request, end_stream=False)
-            yield SendHttp(head, self.context.server)
-            self.client_state = self.state_stream_request_body
-        elif self._answered:
-            self.client_state = self.state_drop_request_body
-        else:
-            self.client_state = self.state_errored
-
-    def state_consume_request_body(self, event: events.Event) -> Commands[None]:
-        """Buffer the body up to the limit; beyond it stream; refused, drop it and answer now."""
-        if isinstance(event, RequestData):
-            if self.flow.response is not None:
-                yield from self._answer()
-                self.client_state = self.state_drop_request_body
-                return
-            if len(self.request_body_buf) + len(event.data) > self.request_buffer:
-                yield from self._stream_from_here(event)
-                return
-        yield from super().state_consume_request_body(event)
-
-    def _stream_from_here(self, event: RequestData) -> Commands[None]:
-        """Stream the request after all: first what was buffered, piece by piece and let go of."""
-        pieces = [*self.request_body_buf._chunks, event.data]
-        self.request_body_buf = ReceiveBuffer()
-        self.flow.request.stream = True
-        yield from self.start_request_stream()
-        pieces.reverse()
-        while pieces:
-            yield from self.client_state(RequestData(self.stream_id, pieces.pop()))
-
-    def state_drop_request_body(self, event: events.Event) -> Commands[None]:
-        """Read what is left of a body that nobody wants, so that the connection stays usable."""
-        assert isinstance(event, RequestData | RequestTrailers | RequestEndOfMessage)
-        if isinstance(event, RequestEndOfMessage):
-            self.client_state = self.state_done
-            self.server_state = self.state_done
-            yield from self.flow_done()
-
     def state_consume_response_body(self, event: events.Event) -> Commands[None]:
         """Buffer the answer; or give ours, if the provider's could not be looked at."""
         if isinstance(self.flow.response, Refused):
@@ -239,9 +171,12 @@ class GatewayStream(HttpStream):
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError
     ) -> Commands[None]:
-        """A provider that answered early and hung up has not failed: let the client finish."""
+        """A provider that answered early and hung up has not failed: let the client finish.
+
+        A client whose request cannot be read on is told so, if he has not heard anything yet.
+        """
         if isinstance(event, RequestProtocolError):
-            _CLIENT_FAILED.add(self.flow)
+            flows.failed_by_client(self.flow, getattr(event, "refusal", None))
         early = (
             isinstance(event, ResponseProtocolError)
             and self.server_state == self.state_done
@@ -251,26 +186,39 @@ class GatewayStream(HttpStream):
             self.client_state = self.state_drop_request_body
             return
         yield from super().handle_protocol_error(event)
+        if isinstance(event, ClientFault):
+            if not self._head_sent and isinstance(self.flow.response, Refused):
+                yield from self._tell(self.flow.response)
+            yield SendHttp(HangUp(self.stream_id), self.context.client)
 
 
-def install(request_buffer: int) -> None:
-    """Put our stream in the place of mitmproxy's; `request_buffer` is in bytes.
+def install(limits: Limits) -> None:
+    """Put our stream and our reader in the place of mitmproxy's.
 
     Raises RuntimeError when mitmproxy is not built as this seam needs it: better not to start
     than to let requests pass beside it.
     """
-    make_stream = getattr(HttpLayer, "make_stream", None)
-    wanted = ("HttpStream", "streams", "event_to_child")
-    if make_stream is not _make_stream:
-        names = getattr(make_stream, "__code__", None)
-        if names is None or not set(wanted) <= set(names.co_names):
-            raise RuntimeError(f"mitmproxy {version.VERSION} is not one that this gateway knows")
-    for name in ("make_server_connection", "start_request_stream", "send_response", "flow_done"):
-        if not callable(getattr(HttpStream, name, None)):
-            raise RuntimeError(f"mitmproxy {version.VERSION} is not one that this gateway knows")
-    GatewayStream.request_buffer = request_buffer
+    if not _fits():
+        raise RuntimeError(f"mitmproxy {version.VERSION} is not one that this gateway knows")
+    UploadStream.request_buffer = limits.request_buffer
+    UploadStream.request_body = limits.request_body
     http1.install()
+    intake.install(layers)
     HttpLayer.make_stream = _make_stream  # type: ignore[method-assign]
+
+
+def _fits() -> bool:
+    """Whether mitmproxy is built as this seam needs it."""
+    make_stream = getattr(HttpLayer, "make_stream", None)
+    wanted = {"HttpStream", "streams", "event_to_child"}
+    names = getattr(make_stream, "__code__", None)
+    known = make_stream is _make_stream or (names is not None and wanted <= set(names.co_names))
+    steps = ("make_server_connection", "start_request_stream", "send_response", "flow_done")
+    return (
+        known
+        and all(callable(getattr(HttpStream, name, None)) for name in steps)
+        and "Http1Server" in HttpLayer._handle_event.__code__.co_names
+    )
 
 
 def _unlocked(headers: Sealed, server: connection.Server) -> bool:

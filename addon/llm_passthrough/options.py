@@ -21,6 +21,7 @@ FORCED: Mapping[str, object] = {
     "http2": False,  # sealed headers are written by HTTP/1; an HTTP/2 side would read the fields
     "rawtcp": False,  # what is no HTTP is not relayed
     "onboarding": False,  # mitm.it would answer on our port
+    "tcp_timeout": 200_000,  # ends a connection without a word; our own deadlines are shorter
     "stream_large_bodies": None,  # would open the upstream before the request is judged
 }
 # Option: the only value with which we run, and why.

@@ -56,7 +56,7 @@ class Reloading:
             warnings = [*warnings, "listen: host and ports take effect at the next start"]
         for warning in (*warnings, *parts.warnings):
             _LOG.warning("%s", warning)
-        layer.install(settings.limits.request_buffer)
+        layer.install(settings.limits)
         self._gateway.swap(parts)
         _LOG.log(ALERT, "the configuration was read again")
         return True

@@ -6,7 +6,7 @@ from mitmproxy import http
 
 from llm_passthrough import errors
 from llm_passthrough.errors import ErrorShape, Refusal
-from llm_passthrough.layer import Refused
+from llm_passthrough.flows import Refused
 
 
 def refused(refusal: Refusal, shape: ErrorShape, request_id: str, method: str) -> Refused:

@@ -128,6 +128,12 @@ class Routes:
         path = target.partition(b"?")[0]
         return any(f"{path.decode('latin-1')}/".startswith(f"{r.prefix}/") for r in self.table)
 
+    def shape(self, target: bytes) -> ErrorShape:
+        """The shape of refusals for a request target that may be no good."""
+        path = target.partition(b"?")[0] + b"/"
+        found = (r.error_shape for r in self.table if path.startswith(f"{r.prefix}/".encode()))
+        return next(found, "openai")
+
     @property
     def rings(self) -> list[KeyRing]:
         """All key rings."""

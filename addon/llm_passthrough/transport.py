@@ -38,6 +38,29 @@ def was_reset(server: Server) -> bool:
     return server in _RESET
 
 
+def last_sign(proxyserver: Any, ident: str) -> float | None:
+    """When something happened last on a client's connection or on those made for it; in seconds,
+    on no clock of ours. None for one that is over."""
+    handler = proxyserver.connections.get(ident)
+    return handler.timeout_watchdog.last_activity if handler else None
+
+
+def is_congested(io: ConnectionIO | None) -> bool:
+    """Whether an upstream does not take what is sent to it."""
+    writer = io.writer if io else None
+    if not isinstance(writer, asyncio.StreamWriter):
+        return False
+    return writer.transport.get_write_buffer_size() > 0
+
+
+def close(proxyserver: Any, ident: str) -> None:
+    """End a client's connection."""
+    handler = proxyserver.connections.get(ident)
+    io = handler.transports.get(handler.client) if handler else None
+    if io is not None and io.handler is not None:
+        io.handler.cancel("deadline")
+
+
 def let_finish(io: ConnectionIO | None, server: Server) -> None:
     """From now on a failing write does not lose what the upstream has said before."""
     writer, reader = (io.writer, io.reader) if io else (None, None)

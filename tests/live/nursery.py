@@ -148,12 +148,13 @@ def main() -> Any:
 async def sing() -> None:
     """The self-test at start is passed here, once for all children."""
     from llm_passthrough import canary, layer, options
+    from llm_passthrough.config import Limits
     from mitmproxy.options import Options
     from mitmproxy.tools.dump import DumpMaster
 
     master = DumpMaster(Options(), with_termlog=False, with_dumper=False)
     master.options.update(**options.FORCED)
-    canary.sing(master, lambda: layer.install(layer.GatewayStream.request_buffer))
+    canary.sing(master, lambda: layer.install(Limits()))
     logging.getLogger().handlers.clear()  # the master's; each child has one of its own
 
 

@@ -213,11 +213,15 @@ class Log(Section):
 
 
 class Timeouts(Section):
-    """How long the gateway waits for a provider; in seconds."""
+    """How long the gateway waits, for a provider and for a client; in seconds."""
 
     connect: Seconds = 10.0
     first_byte: Seconds = 600.0
     idle: Seconds = 300.0
+    total: Seconds | None = None
+    request_head: Seconds = 30.0
+    request_body: Seconds = 60.0
+    keep_alive: Seconds = 600.0
 
 
 class Shutdown(Section):
@@ -227,10 +231,14 @@ class Shutdown(Section):
 
 
 class Limits(Section):
-    """Sizes, in bytes."""
+    """Sizes, in bytes, and numbers."""
 
     request_buffer: Bytes = 8 << 20
     response_buffer: Bytes = 1 << 20
+    request_line: Annotated[int, Field(ge=64, le=1 << 20)] = 16 << 10
+    request_head: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 << 10
+    request_headers: Annotated[int, Field(ge=16, le=10_000)] = 100
+    request_body: Bytes = 4 << 30
 
 
 class Aliases(Section):
