@@ -27,6 +27,7 @@ from llm_passthrough.cli.logs_view import json_line, safe, safe_lines
 from llm_passthrough.columns import Row
 from llm_passthrough.record import Cost, Fault, Record, line
 from llm_passthrough.sinks.sqlite import Sqlite
+from llm_passthrough.usage import Usage
 from typer.testing import CliRunner
 
 NOW = datetime(2026, 9, 21, 12, tzinfo=UTC)
@@ -663,6 +664,54 @@ def test_a_request_that_was_never_sent_is_no_command(tmp_path: Path) -> None:
     log = as_jsonl(tmp_path, [made.record("x", T, url=None)])
     text = shown("export", "-f", log, "--format", "curl")
     assert text == "# x 2026-09-21T12:00:00.000Z: never sent\n"
+
+
+def test_a_turn_of_a_websocket_is_told_as_one_in_every_format(tmp_path: Path) -> None:
+    one = made.record("x", T, status=101, part_of="whole", turn=2)
+    file = made.log(tmp_path / "records.jsonl", [one])
+    text = shown("export", "-f", file, "--format", "curl")
+    assert text == "# x 2026-09-21T12:00:00.000Z: said on a WebSocket\n"
+    (entry,) = json.loads(shown("export", "-f", file, "--format", "har"))["log"]["entries"]
+    assert entry["comment"] == "x ok turn 2 of whole"
+    (row,) = csv.DictReader(io.StringIO(shown("export", "-f", file, "--format", "csv")))
+    assert (row["part_of"], row["turn"], row["turns"]) == ("whole", "2", "")
+    for command in ("list", "tail"):
+        more = ("--no-follow",) if command == "tail" else ()
+        assert "gpt-4o turn 2" in shown(command, "-f", file, *more)
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+def test_a_websocket_is_shown_turn_by_turn(tmp_path: Path, closed: bool) -> None:
+    whole = made.id_at(T)
+    usage, cost = Usage(input_tokens=10, output_tokens=20), Cost(0.5, "USD", "list")
+    records = [
+        made.record(
+            made.id_at(T + n), T + n, asked={"type": "response.create", "input": f"question {n}"},
+            status=101, part_of=whole, turn=n, usage=usage, cost=cost if n == 1 else None,
+            outcome="ok" if n == 1 else "upstream_error",
+        )
+        for n in (1, 2)
+    ]  # fmt: skip
+    if closed:
+        records.append(made.record(whole, T, asked=b"", status=101, turns=2, total=5.0))
+    file = made.log(tmp_path / "records.jsonl", records)
+    text = shown("show", "-f", file, whole)
+    assert ("not closed" in text) is not closed
+    parts = (
+        "2 turns, below",
+        "turn 1",
+        "in 10, out 20, $0.50",
+        "question 1",
+        "turn 2",
+        "upstream_error",
+        "question 2",
+        "2 turns in all: in 20, out 40, cost $0.50",
+    )
+    places = [text.index(part) for part in parts]  # fmt: skip
+    assert places == sorted(places)
+    assert json.loads(shown("show", "--json", "-f", file, records[0].id))["turn"] == 1
+    assert run("show", "--json", "-f", file, made.id_at(T + 9)).exit_code == 1
+    assert run("show", "-f", file, made.id_at(T + 9)).exit_code == 1
 
 
 def test_an_exported_file_is_new_and_for_this_user_alone(log: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from llm_passthrough.pages.dashboard import Dashboard
 from llm_passthrough.pages.index import Index
 from llm_passthrough.pages.site import Site
 from llm_passthrough.pages.wishes import read
-from llm_passthrough.record import Record
-from made import START, line, log, record, told
+from llm_passthrough.record import Cost, Record, Usage
+from llm_passthrough.sinks.sqlite import Sqlite
+from made import START, id_at, line, log, record, told
 
 from pages import samples
 
@@ -195,3 +196,61 @@ def test_without_pygal_the_dashboard_says_what_to_install(
 )
 def test_the_link_lets_in_as_mitmwebs_own_does(web_url: str, wanted: str) -> None:
     assert link(web_url) == wanted
+
+
+def say(started: float, word: str, **facts: object) -> Record:
+    """What a WebSocket's record holds of a question and its answer."""
+    content = [{"type": "output_text", "text": f"answer {word}"}]
+    output = [{"type": "message", "role": "assistant", "content": content}]
+    asked = {"type": "response.create", "model": "gpt-4o", "input": f"question {word}"}
+    answered = {"type": "response.completed", "response": {"output": output}}
+    return record(id_at(started), started, asked=asked, answered=answered, status=101, **facts)
+
+
+@pytest.mark.parametrize("sqlite", [False, True], ids=["JSONL", "SQLite"])
+def test_a_websocket_is_one_page_and_each_turn_another(tmp_path: Path, sqlite: bool) -> None:
+    whole = id_at(START)
+    usage = Usage(input_tokens=12, output_tokens=34)
+    turns = [
+        say(START + n, str(n), part_of=whole, turn=n, usage=usage, cost=Cost(0.5, "USD", "x"))
+        for n in (1, 2, 3)
+    ]
+    own = say(START, "left", turns=3, total=10.0)
+    other = say(START + 2.5, "of another", part_of=id_at(START + 0.1), turn=1)
+    records = [turns[0], turns[1], other, turns[2], own]
+    more: dict[str, object] = {}
+    if sqlite:
+        sink = Sqlite(tmp_path / "records.sqlite")
+        for one in records:
+            sink.write(one, line(one))
+        sink.close()
+        more["sqlite"] = str(tmp_path / "records.sqlite")
+    made = site(tmp_path, records, **more)
+    page = call.page(made, whole)
+    shown = words(page)
+    parts = ("turn 1", "question 1", "answer 1", "turn 2", "question 2", "turn 3", "question left")
+    places = [shown.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "12 in / 34 out · $0.5000" in shown
+    assert "of another" not in shown
+    assert f'<h2><a href="/llm/{turns[1].id}">'.encode() in (page or b"")
+    second = call.page(made, turns[1].id) or b""
+    assert "question 1" not in words(second).split("question 2")[1]
+    for link_ in (whole, turns[0].id, turns[2].id):
+        assert f'href="/llm/{link_}"'.encode() in second
+
+
+def test_a_turn_of_a_websocket_that_is_open_links_to_no_page(tmp_path: Path) -> None:
+    one = say(START + 1, "one", part_of=id_at(START), turn=1)
+    page = call.page(site(tmp_path, [one]), one.id)
+    assert f'href="/llm/{id_at(START)}"' not in str(page)
+    assert id_at(START) in words(page)
+
+
+def test_of_very_many_turns_a_page_shows_some_and_says_so(tmp_path: Path) -> None:
+    whole = id_at(START)
+    records = [say(START + n, str(n), part_of=whole, turn=n) for n in range(1, 121)]
+    records.append(record(whole, START, asked=b"", status=101, turns=120, total=200.0))
+    shown = words(call.page(site(tmp_path, records), whole))
+    assert "question 1 " in shown
+    assert "more turns are not shown here" in shown

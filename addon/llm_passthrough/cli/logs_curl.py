@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_passthrough.cli.logs_view import safe
 
+_WEBSOCKET = 101
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # curl works these out by itself, for the body that it sends.
 _OWN = frozenset(
@@ -15,13 +16,17 @@ _PLAIN = re.compile(r"[ -~\n\u00a1-\ufffd]*")
 
 
 def curl(record: dict[str, Any]) -> str:
-    """A comment and a command; only the comment where the request is not recorded."""
+    """A comment and a command; only the comment where the request is not recorded, or was no
+    request but a conversation."""
     request = record.get("request")
     request = request if isinstance(request, dict) else {}
     comment = f"# {safe(str(record.get('id')))} {safe(str(record.get('time')))}"
     url = request.get("url")
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         return f"{comment}: never sent"
+    answer = record.get("response")
+    if isinstance(answer, dict) and answer.get("status") == _WEBSOCKET:
+        return f"{comment}: said on a WebSocket"
     words = ["curl", "--globoff", "--path-as-is", "-X", quoted(str(request.get("method")))]
     lines = [" ".join((*words, "--url", quoted(url)))]
     lines += [f"-H {quoted(header)}" for header in _headers(request)]

@@ -33,8 +33,13 @@ def entry(record: Json) -> Json:
         "response": _response(_part(record, "response")),
         "cache": {},
         "timings": {"send": 0, "wait": first, "receive": round(receive, 3)},
-        "comment": f"{record.get('id')} {record.get('outcome')}",
+        "comment": f"{record.get('id')} {record.get('outcome')}{_turn(record)}",
     }
+
+
+def _turn(record: Json) -> str:
+    """Which turn of a WebSocket it is, where it is one."""
+    return f" turn {record.get('turn')} of {record['part_of']}" if record.get("part_of") else ""
 
 
 def _request(request: Json) -> Json:

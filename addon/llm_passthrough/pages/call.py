@@ -2,25 +2,31 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from dataclasses import dataclass
+from itertools import groupby, islice, takewhile
 from typing import Any
 
+from llm_passthrough.columns import Row
 from llm_passthrough.conversation import loads, tools, turns
 from llm_passthrough.conversation.values import as_dict
 from llm_passthrough.ledger import Entry
+from llm_passthrough.ledger.entries import rfc3339
+from llm_passthrough.ledger.lines import epoch
 from llm_passthrough.pages import cachewhy, facts
-from llm_passthrough.pages.cells import tone
+from llm_passthrough.pages.cells import tone, when
 from llm_passthrough.pages.difference import Difference, difference, follows, lines, previous
 from llm_passthrough.pages.prompt import Prompt, prompt
 from llm_passthrough.pages.render import render
 from llm_passthrough.pages.site import Site
 from llm_passthrough.pages.store import Store
 from llm_passthrough.pages.talk import Said, talk
-from llm_passthrough.shown import duration
+from llm_passthrough.shown import duration, money, tokens
 
 _CANDIDATES = 80
 _SECONDS = 0.4
 _LATER = 12
+_TURNS = 100
+_SECONDS_TURNS = 2.0
 _SECONDS_LATER = 0.15
 _FOLDED_FROM = 3
 
@@ -34,7 +40,8 @@ def page(site: Site, id_: str) -> bytes | None:
     now = prompt(record)
     before, old = _before(site.store, entry, now)
     changed = difference(before, now) if before else None
-    said = talk(turns(record), turns(old))
+    own = groups(talk(turns(record), turns(old)))
+    parts = list(_parts(site.store, entry.row)) if entry.row.turns else []
     response = as_dict(record.get("response"))
     status = " ".join(str(w) for w in (response.get("status"), record.get("outcome")) if w)
     total = as_dict(record.get("timing_ms")).get("total")
@@ -56,13 +63,15 @@ def page(site: Site, id_: str) -> bytes | None:
         facts=facts.facts(record),
         report=_report(record, now, before, changed),
         changed=changed,
-        before_id=before.id if before else "",
+        before_id=before.id if before else _beside(site.store, entry.row, later=False),
         next_id=_next(site.store, entry, now),
+        whole_id=_whole(site.store, entry.row),
         gap=_gap(before, now),
         told=_told(changed) if changed else "",
         diffs=list(_diffs(before, now, changed)) if before and changed else [],
         tools=tools(loads(_text(record))),
-        groups=groups(said),
+        parts=[*parts, Section(own)] if own or not parts else parts,
+        left_out=(entry.row.turns or 0) - len(parts),
         fresh=before is not None,
     )
 
@@ -81,6 +90,46 @@ def raw(site: Site, id_: str) -> bytes | None:
         model=facts.model(record),
         sides=list(facts.raw(record)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A piece of a conversation: of a WebSocket a turn, which has a page of its own."""
+
+    groups: list[tuple[str, list[Said]]]
+    id: str = ""
+    title: str = ""
+
+
+def _parts(store: Store, row: Row) -> Iterator[Section]:
+    """The turns of a WebSocket, as many as a page holds and some time allows."""
+    began = epoch(row.time) or 0.0
+    end = rfc3339(began + (row.total_ms or 0.0) / 1000 + 1) or ""
+    later = takewhile(lambda one: one.row.time <= end, store.beside(row, later=True))
+    mine = (one for one in later if one.row.part_of == row.id)
+    for one in _some(mine, min(row.turns or 0, _TURNS), _SECONDS_TURNS):
+        words = [
+            one.row.place,
+            when(one.row.time),
+            one.row.outcome if one.row.outcome != "ok" else "",
+        ]
+        words += [f"{tokens(one.row.input_tokens)} in / {tokens(one.row.output_tokens)} out"]
+        words += [money(one.row.cost, one.row.currency)] if one.row.cost is not None else []
+        title = " · ".join(word for word in words if word)
+        yield Section(groups(talk(turns(one.record()))), one.row.id, title)
+
+
+def _beside(store: Store, row: Row, *, later: bool) -> str:
+    """The id of the turn before or after in the same WebSocket."""
+    if row.part_of is None:
+        return ""
+    near = _some(store.beside(row, later=later), _CANDIDATES, _SECONDS_LATER)
+    return next((one.row.id for one in near if one.row.part_of == row.part_of), "")
+
+
+def _whole(store: Store, row: Row) -> str:
+    """The id of the WebSocket that a turn is part of, if that has its record already."""
+    return row.part_of if row.part_of and store.find(row.part_of) else ""
 
 
 def groups(said: Sequence[Said]) -> list[tuple[str, list[Said]]]:
@@ -116,6 +165,8 @@ def _before(store: Store, entry: Entry, now: Prompt) -> tuple[Prompt | None, dic
 
 def _next(store: Store, entry: Entry, now: Prompt) -> str:
     """The id of the turn after, if it is among the next calls."""
+    if entry.row.part_of is not None:
+        return _beside(store, entry.row, later=True)
     if not now.messages:
         return ""
     for one in _some(store.beside(entry.row, later=True), _LATER, _SECONDS_LATER):

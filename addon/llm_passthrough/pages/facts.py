@@ -48,6 +48,9 @@ def facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("session", _pairs(record.get("session"))),
         ("limits", _pairs(record.get("rate_limits"))),
         ("unread", record.get("unread")),
+        ("part of", record.get("part_of")),
+        ("turn", record.get("turn")),
+        ("turns", record.get("turns")),
         ("id", record.get("id")),
     )
     return [(name, str(value)) for name, value in found if value not in (None, "")]
