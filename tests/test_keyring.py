@@ -294,5 +294,7 @@ def test_pauses_grow_until_a_good_answer() -> None:
         now = keys.states["a"].until
     assert told == [f"rests {seconds} s: could not be reached" for seconds in (1, 2, 4, 8)]
     keys.good(only, now)
+    keys.extend(only, now + 100)  # it does not rest any more
+    assert keys.describe(only, now) == "ready"
     keys.tokenless(only, now)
     assert keys.describe(only, now) == "rests 1 s: no token"

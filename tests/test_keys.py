@@ -311,6 +311,24 @@ def test_what_stays_the_same_keeps_its_rest_and_its_token() -> None:
         assert new is not old
 
 
+def test_an_answer_that_was_under_way_is_heard_for_the_keys_that_stay() -> None:
+    """It belongs to an exchange that began with the parts before, or with those before them."""
+    first = parts(document())
+    second = parts(document(own={"value": "env.SECRET"}), first)
+    third = parts(document(own={"value": "env.SECRET"}), second)
+    for name, provider in WHERE.items():
+        old, new = ring_of(first, provider), ring_of(third, provider)
+        key = old.keys[0]
+        old.heard(key, 429, {}, 100.0, 0.0)
+        rests = "ready" if name == "own" else "rests 1 s: answered 429"
+        assert new.describe(new.keys[0], 100.0) == rests
+        old.extend(key, 130.0)
+        assert new.rests(new.keys[0], 129.0) == (name != "own")
+        new.good(new.keys[0], 131.0)
+        assert old.describe(key, 129.0) == ("ready" if name != "own" else "rests 1 s: answered 429")
+        assert new.describe(new.keys[-1], 100.0) == "ready"
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [

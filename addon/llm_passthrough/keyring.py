@@ -57,6 +57,10 @@ class KeyState:
     why: str = ""
     strikes: int = 0
 
+    def clear(self) -> None:
+        """Nothing bad is known any more. The state itself stays: two rings may share it."""
+        self.since, self.until, self.why, self.strikes = 0.0, 0.0, "", 0
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
@@ -120,6 +124,10 @@ class KeyRing:
             for other in self.keys
         )
 
+    def share(self, other: "KeyRing", key: Key) -> None:
+        """What is heard of a key is heard for this ring and the other one, from now on too."""
+        self.states[key.name] = other.states.setdefault(key.name, KeyState())
+
     def good(self, key: Key, began: float) -> None:
         """Take note of a good answer to a request that began then (monotonic): it ends all rest.
 
@@ -127,7 +135,7 @@ class KeyRing:
         """
         state = self.states.get(key.name)
         if state is not None and began >= state.since:
-            del self.states[key.name]
+            state.clear()
 
     def heard(
         self,
@@ -150,7 +158,8 @@ class KeyRing:
 
     def extend(self, key: Key, until: float) -> None:
         """Let a key that rests do so until then (monotonic seconds) at least."""
-        if (state := self.states.get(key.name)) is not None:
+        state = self.states.get(key.name)
+        if state is not None and state.strikes:
             state.until = max(state.until, until)
 
     def failed(self, key: Key, now: float) -> None:

@@ -56,14 +56,14 @@ class Upstreams:
         return self._remembering(upstream)
 
     def _remembering(self, upstream: Upstream) -> Upstream:
-        """The upstream, which knows what was heard of the keys that stay, and stay where they
-        were."""
+        """The upstream, which knows what is heard of the keys that stay, and stay where they
+        were: also what answers to requests say that are still under way."""
         if (old := self._before.get(upstream.provider.name)) is not None:
             for key in upstream.ring.keys:
                 stays = any(key is known for known in old.ring.keys)
                 moved = _base_of(old, key) != _base_of(upstream, key)
-                if stays and not moved and (state := old.ring.states.get(key.name)):
-                    upstream.ring.states[key.name] = state
+                if stays and not moved:
+                    upstream.ring.share(old.ring, key)
         return upstream
 
     def of_route(self, place: str, name: str, entry: RouteEntry) -> Upstream:
