@@ -2,7 +2,7 @@
 
 import pytest
 from llm_passthrough import config
-from llm_passthrough.admit import PROVIDER, RECORD, edited, judged, opened
+from llm_passthrough.admit import KEY, PROVIDER, RECORD, edited, judged, opened
 from llm_passthrough.build import Parts, build
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
@@ -163,8 +163,17 @@ def test_to_any_other_place_nothing_is_sent_again(scheme: str, host: str, port: 
 
 def test_metadata_that_is_no_id_is_not_believed() -> None:
     made = repeated()
-    made.metadata[RECORD] = "<script>"
-    assert admit(made).replay_of is None
+    made.metadata |= {RECORD: "<script>", KEY: ["x"]}
+    exchange = admit(made)
+    assert (exchange.replay_of, exchange.preferred) == (None, "")
+
+
+def test_what_is_sent_again_takes_the_key_that_it_had() -> None:
+    made = repeated()
+    made.metadata[KEY] = "team"
+    assert admit(made).preferred == "team"
+    asked = admit(flow(CHAT, "POST", (b"X-Passthrough-Prefer-Key", b"team")))
+    assert asked.preferred == "team"
 
 
 @pytest.mark.parametrize(("value", "noted"), [(ID.encode(), ID), (b"x", None), (b"", None)])

@@ -87,6 +87,22 @@ async def test_a_key_without_a_token_is_its_secret(clock: Clock) -> None:
     assert await chosen(upstream_of(key("a")), clock) == "a sk-a"
 
 
+async def test_another_key_than_the_preferred_one_is_told_of(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    upstream = upstream_of(key("a"), key("b", weight=0))
+    asked = question(upstream)
+    verdict, _ = await keep.choose(replace(asked, preferred="b"), random.Random(1), clock)
+    assert (verdict.key and verdict.key.name, caplog.messages) == ("b", [])
+    verdict, _ = await keep.choose(replace(asked, preferred="sk-gone"), random.Random(1), clock)
+    assert verdict.key
+    assert caplog.messages == [
+        "a repeated call is signed with a: the key that it was signed with before is not there, "
+        "or may not be used for it"
+    ]
+
+
 async def test_a_token_is_fetched_once_and_kept(clock: Clock) -> None:
     fetch = Endpoint()
     upstream = upstream_of(key("a", fetch))

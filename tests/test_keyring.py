@@ -119,6 +119,28 @@ def test_a_request_may_pin_a_key_by_its_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("preferred", "names"),
+    [
+        pytest.param("b", {"b"}, id="one that is there, whatever its weight"),
+        pytest.param("c", {"a"}, id="one that may not serve the model"),
+        pytest.param("gone", {"a"}, id="one that is not there"),
+        pytest.param("", {"a"}, id="none"),
+    ],
+)
+def test_a_preferred_key_is_taken_where_it_may_be(preferred: str, names: set[str]) -> None:
+    keys = ring(key("a"), key("b", 0.0), key("c", models=("other",)))
+    chance = random.Random(7)
+    got = {keys.pick("gpt-4o", None, chance, preferred=preferred).name for _ in range(50)}
+    assert got == names
+
+
+def test_a_preferred_key_is_taken_while_it_rests() -> None:
+    keys = ring(key("a"), key("b"))
+    keys.heard(keys.keys[1], 401, {}, 0.0, 0.0)
+    assert keys.pick("gpt-4o", None, random.Random(1), 1.0, preferred="b").name == "b"
+
+
+@pytest.mark.parametrize(
     ("keys", "model", "pinned", "message"),
     [
         pytest.param(ring(), None, None, f"no key for openai: {MEND}", id="no key at all"),

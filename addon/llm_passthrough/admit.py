@@ -24,6 +24,7 @@ from llm_passthrough.wire import CREDENTIALS, DOOR_HEADERS, strip, whole_path
 # What a flow's metadata says of the exchange that it was; plain texts, as they are saved with it.
 RECORD = "llm_passthrough_record"
 PROVIDER = "llm_passthrough_provider"
+KEY = "llm_passthrough_key"
 _ADMINISTRATOR = Identity(Client("mitmweb"))
 
 
@@ -45,7 +46,16 @@ def opened(request: http.Request, log: Log, clock: Callable[[], float]) -> Excha
         body_limit=log.body_limit,
         request_headers=stripped.fields,
         replay_of=_asked_replay(stripped.control.get(b"x-passthrough-replay")),
+        preferred=stripped.control.get(b"x-passthrough-prefer-key", b"").decode("latin-1"),
     )
+
+
+def note(flow: http.HTTPFlow, exchange: Exchange) -> None:
+    """Note in a flow what it takes to send it again as it was sent."""
+    upstream, key = exchange.upstream, exchange.key
+    flow.metadata[RECORD] = exchange.id
+    flow.metadata[PROVIDER] = upstream.provider.name if upstream else ""
+    flow.metadata[KEY] = key.name if key else ""
 
 
 def _asked_replay(value: bytes | None) -> str | None:
@@ -164,7 +174,8 @@ def _repeated(flow: http.HTTPFlow, exchange: Exchange, parts: Parts) -> None:
     data = flow.request.data
     origin, told = Origin(flow.request.scheme, named(flow.request.host), data.port), flow.metadata
     check(data.path)
-    provider, before = told.get(PROVIDER), told.get(RECORD)
+    provider, before, key = told.get(PROVIDER), told.get(RECORD), told.get(KEY)
+    exchange.preferred = key if isinstance(key, str) else ""
     exchange.replay_of = before if isinstance(before, str) and is_id(before) else None
     exchange.identity = _ADMINISTRATOR
     exchange.route = parts.hosts.again(origin, data.path, provider)

@@ -47,6 +47,7 @@ class Exchange:
     `seen` is the request's target and fields as we left them: when they are others at signing,
     somebody edited the request in between, and it is judged anew. `onward` is a proxy client's
     destination that is no provider's; `bare`: nothing is recorded of it but host and bytes.
+    `preferred` names the key that is taken if it may be.
     `replay_of` is the id of the exchange that this one repeats. `permission` is what the browser
     of an allowed web page is told.
     """
@@ -77,6 +78,7 @@ class Exchange:
     onward: Origin | None = None
     bare: bool = False
     replay_of: str | None = None
+    preferred: str = ""
     permission: Fields = ()
     request_tee: Tee | None = None
     answer_tee: Tee | None = None
@@ -98,8 +100,9 @@ class Exchange:
     def question(self, method: str, body: bytes | None) -> Question:
         """What is to be decided; `body` is None while it still streams."""
         assert self.route is not None
-        client = self.identity.client
-        return Question(self.route, self.path, self.query, method, self.stripped, body, client)
+        client, sent = self.identity.client, self.stripped
+        path, query = self.path, self.query
+        return Question(self.route, path, query, method, sent, body, client, self.preferred)
 
     def sign(self, verdict: Verdict, secret: SecretStr | None, shown: Fields) -> None:
         """Note what was decided; `shown` are the upstream's fields with a placeholder."""

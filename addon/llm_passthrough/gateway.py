@@ -234,8 +234,7 @@ class Gateway:
     ) -> None:
         """From here on the request may leave: for this target, with these sealed headers."""
         data, origin = flow.request.data, target.origin
-        flow.metadata[admit.RECORD] = exchange.id
-        flow.metadata[admit.PROVIDER] = exchange.upstream.provider.name if exchange.upstream else ""
+        admit.note(flow, exchange)
         data.headers, data.path, data.authority = headers, target.path, b""
         data.scheme, data.host, data.port = origin.scheme.encode(), origin.host, origin.port
         self.egress.allow(client_of(flow), exchange)

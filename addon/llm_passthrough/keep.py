@@ -1,5 +1,6 @@
 """Keeping keys: from a question to a verdict with its secret, from an answer to a key's rest."""
 
+import logging
 import random
 from collections.abc import Callable
 
@@ -20,6 +21,8 @@ from llm_passthrough.tokens import TokenError
 from llm_passthrough.verdict import Question, Verdict, decide
 from llm_passthrough.wire import Fields, ask_to_retry, lowered
 
+_LOG = logging.getLogger(__name__)
+_NOT_THAT = "the key that it was signed with before is not there, or may not be used for it"
 # How much of an answer's body is looked at for the pause that it names.
 _LOOK = 64 << 10
 
@@ -31,6 +34,15 @@ async def choose(
 
     A key for which no token can be had rests, and another one is tried. Raises Refusal.
     """
+    verdict, secret = await _chosen(question, chance, clock)
+    if question.preferred and verdict.key and verdict.key.name != question.preferred:
+        _LOG.info("a repeated call is signed with %s: %s", verdict.key.name, _NOT_THAT)
+    return verdict, secret
+
+
+async def _chosen(
+    question: Question, chance: random.Random, clock: Callable[[], float]
+) -> tuple[Verdict, SecretStr | None]:
     tried: set[str] = set()
     while True:
         verdict = decide(question, chance, clock())

@@ -84,10 +84,12 @@ class KeyRing:
         now: float = 0.0,
         session: str | None = None,
         unread: bool = False,
+        preferred: str = "",
     ) -> Key:
         """A key that allows `model` and does not rest; `pinned` names one. Raises Refusal (no_key).
 
         `unread`: there is a model, which nobody knows; keys that depend on it may not be used.
+        `preferred` names one that is taken, resting or not, where it is there and may be used.
 
         The calls of one `session` stay on one key as long as it is ready, so that the provider's
         prompt cache is of use. When all keys rest, the one that is ready first is tried: the
@@ -102,7 +104,8 @@ class KeyRing:
         ]
         if not fit:
             raise Refusal("no_key", self._why_none(pinned, unread))
-        ready = [key for key in fit if not self.rests(key, now)]
+        ready = [key for key in fit if key.name == preferred]
+        ready = ready or [key for key in fit if not self.rests(key, now)]
         if not ready:
             return min(fit, key=lambda key: self.states[key.name].until)
         if len(ready) == 1:

@@ -19,7 +19,7 @@ from mitmproxy.connection import Client, Server
 from mitmproxy.net.http.status_codes import RESPONSES
 from pydantic import TypeAdapter, ValidationError
 
-from llm_passthrough.admit import PROVIDER
+from llm_passthrough.admit import KEY, PROVIDER
 from llm_passthrough.record import Pairs, Record, RequestPart, ResponsePart
 from llm_passthrough.views.notes import MARKS, RECORD, SIZES, comment
 
@@ -70,6 +70,7 @@ def flow_of(record: Record) -> http.HTTPFlow:
     flow.comment, flow.marked = comment(record), MARKS[record.outcome]
     flow.metadata[RECORD] = record.id
     flow.metadata[PROVIDER] = record.provider or ""
+    flow.metadata[KEY] = record.key or ""
     for name, part in (("request", record.request), ("response", answer)):
         flow.metadata[SIZES[name]] = _went_by(part) if part is not None else 0
     client.timestamp_end = server.timestamp_end = ended

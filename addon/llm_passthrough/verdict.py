@@ -29,7 +29,8 @@ class Question:
     """A request that was admitted, as it is when it is about to leave.
 
     `path` is the raw path after the prefix, `query` the raw query or None, `body` the buffered
-    body or None while it still streams. `client` is who asks.
+    body or None while it still streams. `client` is who asks, `preferred` the name of the key
+    that is taken if it may be.
     """
 
     route: Route
@@ -39,6 +40,7 @@ class Question:
     stripped: Stripped
     body: bytes | None
     client: Client = EVERYBODY
+    preferred: str = ""
 
     @property
     def pinned(self) -> str | None:
@@ -88,7 +90,8 @@ def decide(question: Question, chance: random.Random, now: float = 0.0) -> Verdi
     if not (upstream.forward or upstream.keyless):
         held = session(stripped.fields)
         unread = model is None and body is None and not runs_none(path)
-        key = upstream.ring.pick(model, question.pinned, chance, now, held, unread)
+        pinned, preferred = question.pinned, question.preferred
+        key = upstream.ring.pick(model, pinned, chance, now, held, unread, preferred)
     fields = (*stripped.fields, *upstream.extra_headers)
     names = frozenset(name.lower() for name, _ in fields)
     ask = Ask(question.method, path, question.query, names, hint, exact=route.rule == "host")

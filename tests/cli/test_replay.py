@@ -144,6 +144,27 @@ def test_another_key(bench: Bench) -> None:
         assert ("Authorization", f"Bearer {value}") in bench.provider.last().headers
 
 
+@pytest.mark.parametrize("key", ["other", "openai-main"])
+def test_without_a_wish_it_is_signed_as_the_first_time(bench: Bench, key: str) -> None:
+    pin = f"x-passthrough-key: {key}"
+    record = bench.call(CHAT, chat("The same key."), headers=(pin,))
+    for _ in range(4):
+        result = bench.replay(record["id"], "--json")
+        assert [json.loads(line)["key"] for line in result.stdout.splitlines()] == [key, key]
+        assert result.stderr == ""
+
+
+def test_where_the_first_key_is_gone_another_one_signs_and_that_is_said(bench: Bench) -> None:
+    record = bench.call(CHAT, chat("A key that is gone."))
+    old = record | {"id": f"{record['id'][:20]}00000000", "key": "gone"}
+    with bench.gateway.records_path.open("a") as file:
+        file.write(json.dumps(old) + "\n")
+    result = bench.replay(old["id"], "--json")
+    again = json.loads(result.stdout.splitlines()[1])
+    assert again["outcome"] == "ok"
+    assert f"signed with {again['key']}: the first call's key is not there" in result.stderr
+
+
 def test_a_call_by_host_goes_by_that_host_again(bench: Bench) -> None:
     record = bench.call("https://api.openai.com/v1/chat/completions", chat("By host."))
     assert record["route"] == "host:api.openai.com"

@@ -45,7 +45,9 @@ _FACTS: tuple[tuple[str, Callable[[Row], str | Text]], ...] = (
 def replay(
     id_: Annotated[str, typer.Argument(metavar="ID", help="The id, its beginning, or `last`.")],
     model: Annotated[str | None, typer.Option(help="Another model than the recorded one.")] = None,
-    key: Annotated[str | None, typer.Option(help="The name of the key to sign it with.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The key to sign it with; else that of the first call.")
+    ] = None,
     gateway: Annotated[
         str, typer.Option(help="The running gateway that it goes through.")
     ] = "http://127.0.0.1:8080",
@@ -62,7 +64,7 @@ def replay(
         place.check()
         if made.altered:
             typer.echo("llm-passthrough: [redacted] stands in its body, and is sent so", err=True)
-        control = {"x-passthrough-replay": ident} | ({"x-passthrough-key": key} if key else {})
+        control = {"x-passthrough-replay": ident} | _signing(key, first)
         token = os.environ.get(TOKEN, "")
         facts = ask(place, made, control, token, str(first.get("provider") or ""))
     except ResendError as error:
@@ -74,6 +76,9 @@ def replay(
     facts.replay_of = ident
     again = _as_told(line(build(facts, Redactor([]))))
     again = _noted(ledger_of(file, config), ident, facts.started) or again
+    if key is None and first.get("key") and again.get("key") not in (None, first.get("key")):
+        told = f"signed with {safe(str(again['key']), 40)}: the first call's key is not there, or "
+        typer.echo(f"llm-passthrough: {told}may not be used for this one", err=True)
     if json:
         typer.echo(dumped(first))
         typer.echo(dumped(again))
@@ -84,6 +89,15 @@ def replay(
         console.print(compared(first, again), soft_wrap=True)
     if again.get("outcome") != "ok":
         raise typer.Exit(1)
+
+
+def _signing(key: str | None, first: Mapping[str, Any]) -> dict[str, str]:
+    """The header that asks for a key: the one that is wished, else that of the first call."""
+    if key is not None:
+        return {"x-passthrough-key": key}
+    before = first.get("key")
+    fits = isinstance(before, str) and before.isascii()
+    return {"x-passthrough-prefer-key": str(before)} if fits else {}
 
 
 def table(first: Mapping[str, Any], again: Mapping[str, Any]) -> Table:
