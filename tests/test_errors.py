@@ -23,6 +23,7 @@ STATUSES = {
     "provider_denied": 403,
     "model_denied": 403,
     "key_denied": 403,
+    "foreign_upload": 403,
     "requests_per_minute": 429,
     "tokens_per_minute": 429,
     "daily_budget": 429,

@@ -8,7 +8,7 @@ from mitmproxy import http
 
 from llm_passthrough import cors, links, status
 from llm_passthrough.build import Parts
-from llm_passthrough.clients import Identity, check_fields
+from llm_passthrough.clients import Clients, Identity, check_fields
 from llm_passthrough.config import Limits, Log
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange, is_id, new_id
@@ -18,6 +18,7 @@ from llm_passthrough.heads import too_large
 from llm_passthrough.policy import Client, lower
 from llm_passthrough.providers import Origin
 from llm_passthrough.routes import Route, check, need_path
+from llm_passthrough.tickets import uploads
 from llm_passthrough.tunnels import Tunnel, refuse_nested
 from llm_passthrough.wire import CREDENTIALS, DOOR_HEADERS, strip, whole_path
 
@@ -101,12 +102,12 @@ def judged(
         page = page or status.page(parts.routes, method, request.data.path, state)
         if page is not None:
             return page
-        _identify(exchange, parts, tunnel, state.wall, proxy=False)
+        _identify(exchange, parts, tunnel, state, proxy=False)
         exchange.route, exchange.path, exchange.query = parts.routes.choose(request.data.path)
         need_path(exchange.route, exchange.path)
         host, prefix = headers.get("host", ""), exchange.route.prefix
     else:
-        _identify(exchange, parts, tunnel, state.wall, proxy=True)
+        _identify(exchange, parts, tunnel, state, proxy=True)
         exchange.route = by_host(parts, origin, request.data.path, method, headers)
         exchange.path, exchange.query = whole_path(request.data.path)
         host, prefix = origin.authority.decode(), ""
@@ -222,21 +223,39 @@ def by_host(
 
 
 def _identify(
-    exchange: Exchange, parts: Parts, tunnel: Tunnel | None, wall: float, proxy: bool
+    exchange: Exchange, parts: Parts, tunnel: Tunnel | None, state: status.State, proxy: bool
 ) -> None:
     """Who asks: inside a tunnel, who opened it. Raises Refusal where it may not ask (any more)."""
     stripped, clients = exchange.stripped, parts.clients
     if tunnel is not None and not (tunnel.kind == "own" and clients.required):
         exchange.identity = clients.again(tunnel.identity)
+    elif proxy:
+        exchange.identity = clients.identify(stripped.proxy_credentials, True, state.wall)
     else:
-        sent = stripped.proxy_credentials if proxy else stripped.credentials
-        exchange.identity = clients.identify(sent, proxy, wall)
-    exchange.identity.check(wall, proxy and tunnel is None)
+        _identify_here(exchange, clients, state)
+    exchange.identity.check(state.wall, proxy and tunnel is None)
     exchange.capture = exchange.identity.client.captured(exchange.capture)
     if clients.required:
         values = (value for _, value in stripped.taken)
         tokens = frozenset(v for v in values if clients.knows(v.decode("latin-1")))
         exchange.stripped = replace(stripped, tokens=tokens)
+
+
+def _identify_here(exchange: Exchange, clients: Clients, state: status.State) -> None:
+    """Who asks on a prefix: by its token, or by the ticket of an upload. Raises Refusal."""
+    stripped, tickets = exchange.stripped, state.tickets
+    if tickets is None or not clients.required:
+        exchange.identity = clients.identify(stripped.credentials, False, state.wall)
+        return
+    try:
+        exchange.identity = clients.identify(stripped.credentials, False, state.wall)
+    except Refusal:
+        holder = tickets.holder(stripped.target)
+        if holder is None:
+            raise
+        exchange.identity = clients.again(holder)
+    exchange.note_uploads(uploads(stripped.target))
+    tickets.check(stripped.target, exchange.identity)
 
 
 def _seen(request: http.Request) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ import asyncio
 import calendar
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple, Protocol
 
@@ -86,8 +86,12 @@ class Allowance(Protocol):
         """What a client has used, as far as it is known here."""
 
 
-def shown(client: Client, used: Used) -> dict[str, object]:
-    """What a client has used and may use, as a page shows it."""
+def used_by(clients: Iterable[Client], allowance: Allowance) -> dict[str, object]:
+    """What each client has used and may use, as a page shows it."""
+    return {client.name: _shown(client, allowance.used(client.name)) for client in clients}
+
+
+def _shown(client: Client, used: Used) -> dict[str, object]:
     return {
         "enabled": client.enabled,
         "this_minute": {"requests": used.requests, "tokens": used.tokens},

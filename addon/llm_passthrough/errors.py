@@ -57,6 +57,7 @@ CODES: dict[str, Code] = {
     "provider_denied": Code(403),
     "model_denied": Code(403),
     "key_denied": Code(403),
+    "foreign_upload": Code(403),
     "requests_per_minute": Code(429, retry=True),
     "tokens_per_minute": Code(429, retry=True),
     "daily_budget": Code(429),

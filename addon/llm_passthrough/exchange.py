@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from pydantic import SecretStr
@@ -49,7 +49,7 @@ class Exchange:
     destination that is no provider's; `bare`: nothing is recorded of it but host and bytes.
     `preferred` names the key that is taken if it may be.
     `replay_of` is the id of the exchange that this one repeats. `permission` is what the browser
-    of an allowed web page is told.
+    of an allowed web page is told. `uploads` are ids of uploads: who has one may go on with it.
     """
 
     id: str
@@ -80,6 +80,7 @@ class Exchange:
     replay_of: str | None = None
     preferred: str = ""
     permission: Fields = ()
+    uploads: tuple[str, ...] = ()
     request_tee: Tee | None = None
     answer_tee: Tee | None = None
     streaming: bool | None = None
@@ -152,6 +153,15 @@ class Exchange:
         found = reader(self.path, provider.name, provider.error_shape, kind, self.status, headers)
         self.ear = Ear(found, kinds.get("content-encoding")) if found else None
         return self.ear
+
+    def note_uploads(self, ids: Iterable[bytes]) -> None:
+        """Ids of uploads that must not stand in the record."""
+        self.uploads += tuple(upload.decode("latin-1") for upload in ids)
+
+    @property
+    def by_prefix(self) -> bool:
+        """Whether the client knows us by a prefix, and not as its proxy."""
+        return self.route is not None and self.route.rule == "prefix"
 
     @property
     def unanswered(self) -> bool:
@@ -249,7 +259,7 @@ class Exchange:
             replay_of=self.replay_of,
             model=talk.model if talk else None,
             turns=talk.turns if talk and self.ear else None,
-            secrets=(*self.stripped.secrets, *plain([self.secret] if self.secret else [])),
+            secrets=(*self.stripped.secrets, *plain(filter(None, [self.secret])), *self.uploads),
         )
 
 

@@ -14,19 +14,30 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from llm_passthrough import admit, cors, deadlines, endings, framing, keep, replies, status, views
-from llm_passthrough.allowance import Allowance, Memory, shown
+from llm_passthrough import (
+    admit,
+    answers,
+    deadlines,
+    endings,
+    framing,
+    keep,
+    replies,
+    status,
+    views,
+)
+from llm_passthrough.allowance import Allowance, Memory, used_by
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import is_loopback
 from llm_passthrough.connections import Connections
 from llm_passthrough.egress import Egress
 from llm_passthrough.endings import Ending
 from llm_passthrough.errors import Refusal
-from llm_passthrough.exchange import Exchange, new_id
+from llm_passthrough.exchange import Exchange
 from llm_passthrough.flows import Refused, client_failed, client_fault, client_of
 from llm_passthrough.guard import guarded, quiet
 from llm_passthrough.providers import Target
@@ -35,9 +46,10 @@ from llm_passthrough.seal import Sealed
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.sweep import end_overdue
 from llm_passthrough.tee import Tee
+from llm_passthrough.tickets import Tickets
 from llm_passthrough.transport import was_reset
 from llm_passthrough.tunnels import Tunnels
-from llm_passthrough.wire import clean_answer, clean_reason, lowered, map_urls, with_length
+from llm_passthrough.wire import clean_reason, lowered, with_length
 
 _MESSAGES_KEPT = 200
 
@@ -59,7 +71,7 @@ class Gateway:
         self.live: WeakKeyDictionary[http.HTTPFlow, Exchange] = WeakKeyDictionary()
         self.allowance = allowance or Memory()
         self.draining = False
-        self.tunnels = Tunnels()
+        self.tunnels, self.tickets = Tunnels(), Tickets(clock)
         self.connections = Connections(
             clock,
             lambda: self.parts.config.limits,
@@ -143,11 +155,9 @@ class Gateway:
         exchange.wait_for("idle", exchange.headers_at)
         fields = response.headers.fields
         if exchange.onward is None:
-            fields = clean_answer(fields, response.status_code, exchange.secret)
+            now, wall = self._clock(), time.time()
+            fields = answers.fields_of(exchange, fields, now, wall, self.tickets)
             response.data.reason = clean_reason(response.data.reason, exchange.secret)
-            fields = map_urls(fields, exchange.link)
-            fields = keep.heard(exchange, fields, self._clock(), time.time())
-            fields = cors.told(fields, exchange.permission)
         response.headers.fields = exchange.answer_headers = fields
         limit = self.parts.config.limits.response_buffer
         exchange.streaming = framing.is_streamed(response.headers, limit)
@@ -217,17 +227,7 @@ class Gateway:
 
     def refuse(self, flow: http.HTTPFlow, refusal: Refusal) -> http.Response:
         """Answer the client ourselves, in the shape that the route's SDKs can read."""
-        exchange = self.live.get(flow)
-        shape = exchange.route.error_shape if exchange and exchange.route else "openai"
-        request_id = exchange.id if exchange else new_id()
-        flow.request.stream = False
-        flow.request.headers.pop("expect", None)  # no invitation to send a body
-        flow.response = replies.refused(refusal, shape, request_id, flow.request.method)
-        if exchange is not None:
-            fields = cors.told(flow.response.headers.fields, exchange.permission)
-            flow.response.headers.fields = fields
-            exchange.refuse(refusal.status, fields, flow.response.content)
-        return flow.response
+        return replies.refuse(flow, self.live.get(flow), refusal)
 
     def _clear(
         self, flow: http.HTTPFlow, exchange: Exchange, headers: Sealed, target: Target
@@ -250,18 +250,12 @@ class Gateway:
         tunnel = self.tunnels.of(flow.client_conn)
         local = is_loopback(flow.client_conn.peername[0])
         tally, now, wall = self.writer.tally, self._clock(), time.time()
-        state = status.State(tally, now, local, wall, self._used, self.draining)
+        used = partial(used_by, self.parts.clients.all, self.allowance)
+        state = status.State(tally, now, local, wall, used, self.draining, self.tickets)
         page = admit.judged(flow, exchange, self.parts, state, tunnel)
         if page is not None:
-            flow.response = replies.page(*page, flow.request.method)
-            headers = flow.response.headers
-            headers.fields = cors.told(headers.fields, exchange.permission)
+            flow.response = replies.page(*page, flow.request.method, exchange.permission)
             self.live.pop(flow, None)
-
-    def _used(self) -> dict[str, object]:
-        """What each client has used."""
-        clients, used = self.parts.clients.all, self.allowance.used
-        return {client.name: shown(client, used(client.name)) for client in clients}
 
     def _finish(self, flow: http.HTTPFlow, exchange: Exchange, ending: Ending) -> None:
         """Exactly once: what is no longer in `live` is finished."""

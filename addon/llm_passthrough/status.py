@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from llm_passthrough import __version__
 from llm_passthrough.routes import Routes, Upstream
 from llm_passthrough.sinks.writer import Tally
+from llm_passthrough.tickets import Tickets
 
 type Page = tuple[int, dict[str, object] | None]
 
@@ -17,6 +18,7 @@ class State:
 
     `local`: somebody on this machine asks; keys and `clients` (what each of them used) are nobody
     else's business. `draining`: the gateway ends, and takes no more requests.
+    `tickets` are those of uploads that were begun.
     """
 
     tally: Tally
@@ -25,6 +27,7 @@ class State:
     wall: float = 0.0
     clients: Callable[[], object] | None = None
     draining: bool = False
+    tickets: Tickets | None = None
 
 
 def page(routes: Routes, method: str, target: bytes, state: State) -> Page | None:
