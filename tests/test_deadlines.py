@@ -53,6 +53,17 @@ def test_before_an_upstream_is_chosen_nothing_is_late() -> None:
     assert overdue({"flow": waiting("connect", upstream=None)}, 1e9, CONNECT) == []
 
 
+def test_a_tunnel_has_as_long_to_connect_and_no_other_deadline() -> None:
+    tunnel = waiting("connect", upstream=None)
+    tunnel.keep_only("other.test:443")
+    assert overdue({"flow": tunnel}, 10.0, CONNECT) == []
+    assert overdue({"flow": tunnel}, 10.1, CONNECT) == ["flow"]
+    assert tunnel.timed_out == "connect after 10 s"
+    open_ = waiting("tunnel", upstream=None)
+    open_.keep_only("other.test:443")
+    assert overdue({"flow": open_}, 1e9, CONNECT.model_copy(update={"total": 1.0})) == []
+
+
 def test_who_is_late_is_said_once() -> None:
     live = {"flow": waiting("connect")}
     assert overdue(live, 11.0, CONNECT) == ["flow"]

@@ -25,7 +25,7 @@ def overdue[F](live: Mapping[F, Exchange], now: float, timeouts: Timeouts) -> li
 
 def _passed(exchange: Exchange, now: float, timeouts: Timeouts) -> str | None:
     """The deadline that an exchange has passed."""
-    if exchange.upstream is None and exchange.onward is None:
+    if exchange.upstream is None and exchange.onward is None and not _is_dialled(exchange):
         return None
     if timeouts.total is not None and now - exchange.at > timeouts.total:
         return f"total after {timeouts.total:g} s"
@@ -33,6 +33,11 @@ def _passed(exchange: Exchange, now: float, timeouts: Timeouts) -> str | None:
     if limit is None or now - _last_sign(exchange) <= limit:
         return None
     return f"{exchange.waiting_for} after {limit:g} s"
+
+
+def _is_dialled(exchange: Exchange) -> bool:
+    """Whether it is a tunnel that is on its way to another host."""
+    return exchange.bare and exchange.waiting_for == "connect"
 
 
 def _limit(exchange: Exchange, timeouts: Timeouts) -> float | None:

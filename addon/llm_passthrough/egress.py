@@ -123,6 +123,8 @@ class Egress:
         data.server.error = "not a destination of this request"
         if self._tunnels.may_dial(data.client, data.server):
             data.server.error = None
+            tunnel = self._tunnels.of(data.client)
+            self._dialling(data, tunnel.exchange if tunnel else None)
             return
         exchange = self._signed.get(data.client.id)
         if exchange is None or exchange.origin is None:
@@ -131,13 +133,19 @@ class Egress:
             data.server.error = None
             # Whatever name the client gave in its own TLS handshake.
             data.server.sni = exchange.origin.host
-            self._dialled[data.client.id] = data.server
+            self._dialling(data, exchange)
+
+    def _dialling(self, data: ServerConnectionHookData, exchange: Exchange | None) -> None:
+        self._dialled[data.client.id] = data.server
+        if exchange is not None:
             exchange.wait_for("connect", self._clock())
 
     @unraised
     def server_connected(self, data: ServerConnectionHookData) -> None:
         """Connected; with TLS the handshake still belongs to it."""
         let_finish(transport_of(self.proxyserver(), data.client, data.server), data.server)
+        if exchange := self._tunnels.dialled(data.client, data.server):
+            exchange.wait_for("tunnel", self._clock())
         if not data.server.tls:
             self._connected(data.client.id)
 

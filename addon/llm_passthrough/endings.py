@@ -63,6 +63,16 @@ def of_error(
     return Ending(outcome, Fault(refusal.code, refusal.message, "upstream"), refusal)
 
 
+def of_connect(exchange: Exchange, message: str | None) -> Ending:
+    """The end of a CONNECT that got no tunnel: refused, or (`message`) it led to nothing."""
+    if message is None:
+        return REFUSED
+    where = exchange.client_path.decode("latin-1")
+    refusal = failures.of_upstream(message, where, "connect", exchange.timed_out)
+    outcome: Outcome = "timeout" if exchange.timed_out else "upstream_error"
+    return Ending(outcome, Fault(refusal.code, refusal.message, "upstream"), refusal)
+
+
 def of_stop(exchange: Exchange) -> Ending:
     """The end of what is open when the gateway ends."""
     return OK if exchange.complete() else _STOPPED

@@ -8,6 +8,8 @@ from llm_passthrough.errors import Refusal
 
 _ABSOLUTE: weakref.WeakSet[http.Request] = weakref.WeakSet()
 _FAILED: weakref.WeakKeyDictionary[http.HTTPFlow, Refusal | None] = weakref.WeakKeyDictionary()
+_RELAYED: weakref.WeakSet[http.HTTPFlow] = weakref.WeakSet()
+_UNREACHED: weakref.WeakKeyDictionary[http.HTTPFlow, str] = weakref.WeakKeyDictionary()
 _REPLAYED: weakref.WeakKeyDictionary[http.HTTPFlow, connection.Client] = weakref.WeakKeyDictionary()
 
 
@@ -28,6 +30,26 @@ def arrived_absolute(request: http.Request) -> bool:
 def replayed(flow: http.HTTPFlow, client: connection.Client) -> None:
     """Note the connection by which a flow is sent again."""
     _REPLAYED[flow] = client
+
+
+def relayed(flow: http.HTTPFlow) -> None:
+    """Note that what a CONNECT asks for is only relayed."""
+    _RELAYED.add(flow)
+
+
+def is_relayed(flow: http.HTTPFlow) -> bool:
+    """Whether what a CONNECT asks for is only relayed: then it is dialled before the answer."""
+    return flow in _RELAYED
+
+
+def not_reached(flow: http.HTTPFlow, why: str) -> None:
+    """Note why what a CONNECT asks for could not be dialled, in mitmproxy's words."""
+    _UNREACHED[flow] = why
+
+
+def unreached(flow: http.HTTPFlow) -> str | None:
+    """Why what a CONNECT asks for could not be dialled; None where it was, or was not tried."""
+    return _UNREACHED.get(flow)
 
 
 def client_of(flow: http.HTTPFlow) -> connection.Client:

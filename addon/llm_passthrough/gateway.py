@@ -38,7 +38,7 @@ from llm_passthrough.egress import Egress
 from llm_passthrough.endings import Ending
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
-from llm_passthrough.flows import Refused, client_failed, client_fault, client_of
+from llm_passthrough.flows import Refused, client_failed, client_fault, client_of, unreached
 from llm_passthrough.guard import guarded, quiet
 from llm_passthrough.providers import Target
 from llm_passthrough.record import Body, Fault, Outcome
@@ -101,9 +101,12 @@ class Gateway:
 
     @quiet
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
-        """Finish what was refused: no other hook tells of it."""
+        """Finish what was refused, or leads nowhere: no other hook tells of it."""
         if exchange := self.live.get(flow):
-            self._finish(flow, exchange, endings.REFUSED)
+            ending = endings.of_connect(exchange, unreached(flow))
+            if ending.refusal is not None:
+                self.refuse(flow, ending.refusal)
+            self._finish(flow, exchange, ending)
 
     @guarded
     async def requestheaders(self, flow: http.HTTPFlow) -> None:

@@ -60,6 +60,8 @@ class GatewayStream(UploadStream):
 
     def _handle_event(self, event: events.Event) -> Commands[None]:
         """As mitmproxy does, but its HTML error page becomes the refusal of the flow."""
+        if isinstance(event, events.ConnectionEvent):
+            return  # of a server that was dialled for a tunnel, and let go
         if isinstance(event, Overdue):
             generator = self.interrupt(event.message)
         else:
@@ -118,6 +120,21 @@ class GatewayStream(UploadStream):
             # At once: the body of a request that is refused anyhow may never come.
             yield from self.answer()
             self.client_state = self.state_drop_request_body
+
+    def handle_connect_regular(self) -> Commands[None]:
+        """Dial what is only relayed at once: the client is told when that fails, and hears who
+        speaks first."""
+        if self.flow.response is not None or not flows.is_relayed(self.flow):
+            yield from super().handle_connect_regular()  # type: ignore[no-untyped-call]
+            return
+        server = self.context.server
+        error = (yield commands.OpenConnection(server)) or server.error
+        if error:
+            flows.not_reached(self.flow, error)
+            self.flow.response = Refused.make(502)  # `http_connect_error` puts more words to it
+            yield commands.CloseConnection(server)
+        self.child_layer = layer.NextLayer(self.context, ask_on_start=True)
+        yield from self.handle_connect_finish()  # type: ignore[no-untyped-call]
 
     def make_server_connection(self) -> Commands[bool]:
         """Ask for a verdict, connect, and arm the seal if this is the connection it is for."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 from mitmproxy import http
 from mitmproxy.connection import Client, Server
-from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import TCPLayer
 
@@ -20,7 +20,8 @@ from llm_passthrough.build import Parts
 from llm_passthrough.clients import Identity
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
-from llm_passthrough.forward import check_address, is_public, named, shown
+from llm_passthrough.flows import relayed
+from llm_passthrough.forward import check_address, is_public, named
 from llm_passthrough.providers import Origin
 from llm_passthrough.record import Body, Fault, Outcome
 from llm_passthrough.routes import Route
@@ -40,13 +41,16 @@ class Tunnel:
     private: bool = False
     sent: int = 0
     received: int = 0
-    fault: str | None = None
     finish: Finish | None = None
+    exchange: Exchange | None = None
 
     @property
     def origin(self) -> Origin:
         """What the requests inside are for."""
         return Origin("https", self.host, self.port)
+
+
+_LEFT = Fault("client_abort", "the client went away", "client")
 
 
 class Tunnels:
@@ -85,7 +89,8 @@ class Tunnels:
             exchange.answer_body = Body(b"", tunnel.received)
             finish(outcome, fault)
 
-        tunnel.finish = over
+        tunnel.finish, tunnel.exchange = over, exchange
+        relayed(flow)
         return True
 
     def may_dial(self, client: Client, server: Server) -> bool:
@@ -97,6 +102,20 @@ class Tunnels:
             return False
         return (named(server.address[0]), server.address[1]) == (tunnel.host, tunnel.port)
 
+    def dialled(self, client: Client, server: Server) -> Exchange | None:
+        """The exchange of a relayed tunnel whose connection is there; None for all others.
+
+        The name was asked for anew when it was dialled, and may lead elsewhere now: the connection
+        then has an error.
+        """
+        tunnel = self._open.get(client.id)
+        if tunnel is None or tunnel.exchange is None:
+            return None
+        public = server.peername is not None and is_public(server.peername[0])
+        if not (public or tunnel.private):
+            server.error = "not a public address"
+        return tunnel.exchange
+
     def decide(self, data: layer.NextLayer) -> None:
         """A relayed tunnel is not looked into; all else is mitmproxy's choice."""
         tunnel = self._open.get(data.context.client.id)
@@ -107,8 +126,10 @@ class Tunnels:
         """The client's connection is over."""
         tunnel = self._open.pop(client.id, None)
         if tunnel is not None and tunnel.finish is not None:
-            fault = tunnel.fault and Fault("upstream_unreachable", tunnel.fault, "upstream")
-            tunnel.finish("upstream_error" if fault else "ok", fault or None)
+            if tunnel.exchange is not None and tunnel.exchange.waiting_for == "connect":
+                tunnel.finish("client_abort", _LEFT)
+            else:
+                tunnel.finish("ok", None)
 
 
 async def judge(host: str, port: int, who: Identity, parts: Parts) -> Tunnel:
@@ -134,30 +155,10 @@ class Relay(TCPLayer):
     def __init__(self, context: Context, tunnel: Tunnel) -> None:
         super().__init__(context, ignore=True)
         self._tunnel = tunnel
-        self._failed = False
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):
-            yield from self._dial()
-        else:
-            yield from self._count(event)
-
-    def _dial(self) -> layer.CommandGenerator[None]:
-        tunnel, server = self._tunnel, self.context.server
-        error = yield commands.OpenConnection(server)
-        # The name was asked for anew when it was dialled, and may lead elsewhere now.
-        public = server.peername is not None and is_public(server.peername[0])
-        if error is None and not (public or tunnel.private):
-            error = "not a public address"
-            yield commands.CloseConnection(server)
-        if error:
-            tunnel.fault = f"{shown(tunnel.host)} could not be reached: {shown(str(error))}"
-            yield commands.CloseConnection(self.context.client)
-            self._failed = True
-
-    def _count(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if self._failed:
-            return
+            return  # it was dialled before the client was answered
         if isinstance(event, events.DataReceived):
             if event.connection is self.context.client:
                 self._tunnel.sent += len(event.data)
