@@ -1,12 +1,16 @@
 """Attaching: the gateway stands first in a real mitmproxy, or mitmproxy does not run."""
 
 import json
+import logging
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from llm_passthrough import said
 from llm_passthrough.attach import Life, attach
 from llm_passthrough.egress import Egress
 from llm_passthrough.gateway import Gateway
@@ -19,6 +23,18 @@ from mitmproxy.tools.dump import DumpMaster
 
 KEY = "sk-REAL-KEY-0123456789"
 CHAT = "/openai_passthrough/v1/chat/completions"
+
+
+@pytest.fixture(autouse=True)
+def _says_as_it_did() -> Iterator[None]:
+    """What a gateway changes for its whole process."""
+    factory, hooks = logging.getLogRecordFactory(), (sys.excepthook, sys.unraisablehook)
+    in_threads = threading.excepthook
+    yield
+    logging.setLogRecordFactory(factory)
+    sys.excepthook, sys.unraisablehook = hooks
+    threading.excepthook = in_threads
+    said.knows(str)
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ LONGEST = 300
 
 # A module or a shelf imports from the rows above its own only (a shelf from itself too).
 LEVELS = (
-    "errors settings thin tee redact bodies splice retention rest bifrost shown demo decoy "
+    "errors said settings thin tee redact bodies splice retention rest bifrost shown demo decoy "
     "foreground",
     "usage asked sse config tokens forward policy",
     "record keyring dialects clients allowance connections",

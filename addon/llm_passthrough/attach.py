@@ -24,6 +24,7 @@ from llm_passthrough import (
     layer,
     options,
     pages,
+    said,
     shutdown,
     spent,
     startup,
@@ -51,6 +52,8 @@ def attach(master: Any, env: Mapping[str, str] = os.environ) -> None:
     """
     if master.addons.get(Life.name) is not None:
         return
+    said.install()
+    said.attend()
     life = Life(env)
     master.addons.register(life)
     try:
@@ -82,7 +85,7 @@ class Life:
         self._begun: Startup | None = None
         self._gateway: Gateway | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, file=said.steady(sys.stdout))
 
     def load(self, loader: Loader) -> None:
         """Our own options of mitmproxy."""
@@ -96,6 +99,7 @@ class Life:
         self._begun = startup.read(master.options, self._env)
         settings = self._begun.settings
         parts = build(settings, self._env, master.options.passthrough_config or "environment")
+        said.knows(parts.redactor)
         master.options.update(**options.forced(master.options))
         canary.sing(master, partial(layer.install, settings.limits))
         shown = self._console if self._shows(master, settings.console) else None
@@ -152,7 +156,8 @@ class Life:
             return
         _LOG.info("%s", "; ".join(text for _, text in banner.lines(parts, addresses, demo)))
         if web_url is not None:
-            print(f"mitmweb: {web_url}\ncalls: {calls_url}", flush=True)
+            told = f"mitmweb: {web_url}\ncalls: {calls_url}"
+            print(told, file=said.steady(sys.stdout), flush=True)
 
     async def done(self) -> None:
         """The end: what is open may end, or is told as it stands; what is queued is written."""

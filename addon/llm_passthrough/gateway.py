@@ -42,6 +42,7 @@ from llm_passthrough.flows import Refused, client_failed, client_fault, client_o
 from llm_passthrough.guard import guarded, quiet
 from llm_passthrough.providers import Target
 from llm_passthrough.record import Body, Fault, Outcome
+from llm_passthrough.said import cleaned
 from llm_passthrough.seal import Sealed
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.sweep import end_overdue
@@ -194,6 +195,7 @@ class Gateway:
         if exchange.killed:
             error.msg = error.KILLED_MESSAGE  # mitmproxy tells of the hanging up instead
         message = None if error.msg == error.KILLED_MESSAGE else error.msg
+        error.msg = cleaned(error.msg)  # mitmproxy quotes heads in it
         ending = endings.of_error(exchange, message, client_failed(flow), client_fault(flow))
         if ending.refusal is not None and not exchange.streaming:
             answer = self.refuse(flow, ending.refusal)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mitmproxy.log import ALERT
 
-from llm_passthrough import config, layer
+from llm_passthrough import config, layer, said
 from llm_passthrough.build import build
 from llm_passthrough.errors import ConfigError
 from llm_passthrough.gateway import Gateway
@@ -57,6 +57,7 @@ class Reloading:
         for warning in (*warnings, *parts.warnings):
             _LOG.warning("%s", warning)
         layer.install(settings.limits)
+        said.knows(parts.redactor)
         self._gateway.swap(parts)
         _LOG.log(ALERT, "the configuration was read again")
         return True

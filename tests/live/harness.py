@@ -173,13 +173,14 @@ class Gateway:
         port: int | None = None,
         wait: bool = True,
         real: bool = False,
+        output: Path | None = None,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.web_port = free_port()
         self.records_path = folder / "log" / "records.jsonl"
-        self.log_path = folder / "output.log"
+        self.log_path = output or folder / "output.log"
         real = real or any(map(EARLY.match, env or {}))
         more = {"HOME": str(folder), "PYTHONUNBUFFERED": "1"} | (env or {})
         if program == "mitmdump" and FLAVOUR == "serve" and not real:
@@ -250,7 +251,7 @@ class Gateway:
 
     @property
     def output(self) -> str:
-        return self.log_path.read_text(errors="replace")
+        return self.log_path.read_text(errors="replace") if self.log_path.is_file() else ""
 
     def wait_ready(self, timeout: float = 60) -> None:
         end = time.monotonic() + timeout
