@@ -3,11 +3,14 @@
 import json
 
 import pytest
-from llm_passthrough.config import Limits, Timeouts
+from llm_passthrough.config import Config, Limits, Timeouts
 from llm_passthrough.connections import LINGER, Connections, Phase
 from llm_passthrough.errors import ErrorShape, Refusal
 
-TIMEOUTS = Timeouts(request_head=10, request_body=20, keep_alive=30)
+CONFIG = Config(
+    timeouts=Timeouts(request_head=10, request_body=20, keep_alive=30),
+    limits=Limits(connections=8),
+)
 
 
 class Clock:
@@ -30,7 +33,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def connections(clock: Clock) -> Connections:
-    return Connections(clock, Limits, lambda: TIMEOUTS, shape)
+    return Connections(clock, lambda: CONFIG, shape)
 
 
 def never(ident: str) -> float | None:
@@ -107,3 +110,33 @@ def test_who_is_refused_before_there_is_a_flow_is_told_in_his_providers_shape(
     error = json.loads(body)["error"]
     assert (error["type"], error["message"]) == (kind, "too slow")
     assert connections.refused == {"request_timeout": 1}
+
+
+def test_who_comes_when_all_is_full_is_told_so_and_beyond_that_nobody_is_heard(
+    connections: Connections, clock: Clock
+) -> None:
+    stay = [connections.open(str(number)) for number in range(20)]
+    assert stay == [True] * 8 + [True] * 5 + [False] * 7
+    refused = [ident for ident in map(str, range(13)) if told(connections, ident)]
+    assert refused == ["8", "9", "10", "11", "12"]
+    assert connections.told() == {"connections": 13, "unrecorded": {"too_many_connections": 7}}
+    clock.now += LINGER + 0.1  # who says nothing does not stay for long
+    assert connections.overdue(clock.now, (), never) == refused
+    connections.close("0")
+    for ident in refused:
+        connections.close(ident)
+    connections.open("new")
+    assert told(connections, "new") is None
+
+
+def told(connections: Connections, ident: str) -> str | None:
+    visit = connections.visit(ident)
+    assert visit is not None
+    return visit.refusal and visit.refusal.code
+
+
+def test_there_are_no_more_connections_than_there_is_room_for(connections: Connections) -> None:
+    connections.room = 4
+    assert connections.most == 4
+    connections.room = 100
+    assert connections.most == 8

@@ -32,6 +32,9 @@ STATUSES = {
     "no_route": 404,
     "method_not_allowed": 405,
     "misdirected": 421,
+    "busy": 503,
+    "client_busy": 429,
+    "too_many_connections": 503,
     "request_timeout": 408,
     "body_too_large": 413,
     "target_too_long": 414,
@@ -146,6 +149,9 @@ def test_headers_mark_a_refusal_as_ours_and_forbid_to_cache_it(code: str) -> Non
 @pytest.mark.parametrize("code", CODES)
 def test_what_a_retry_cannot_heal_says_so_to_the_sdk(code: str) -> None:
     heals = code in (
+        "busy",
+        "client_busy",
+        "too_many_connections",
         "request_timeout",
         "upstream_unreachable",
         "upstream_protocol",

@@ -28,7 +28,7 @@ LEVELS = (
     "errors said settings thin tee redact bodies splice retention rest bifrost shown demo decoy "
     "foreground",
     "usage asked sse config tokens forward policy",
-    "record keyring dialects clients allowance connections",
+    "record keyring dialects clients allowance connections descriptors",
     "providers failures prices listen columns conversation options modelnames tickets",
     "known",
     "recorder routes links keys wire ledger",
@@ -38,7 +38,7 @@ LEVELS = (
     "layer",
     "lean",
     "replies keep tunnels endings",
-    "admit guard answers",
+    "admit guard answers crowd",
     "deadlines egress reflow",
     "sweep",
     "gateway web pages",

@@ -21,6 +21,7 @@ from rich.console import Console
 from llm_passthrough import (
     banner,
     canary,
+    descriptors,
     layer,
     options,
     pages,
@@ -114,6 +115,10 @@ class Life:
             _LOG.warning("%s", warning)
         self._gateway = gateway = Gateway(parts, writer, allowance=allowance)
         Reader.terms = gateway.connections
+        gateway.connections.room = room = descriptors.connections()
+        if room is not None and room < settings.limits.connections:
+            text = "limits.connections: open files are enough for %d only; see ulimit -n"
+            _LOG.warning(text, room)
         self.reloading = Reloading(gateway, self._begun.file, self._begun.asked, self._env)
         return gateway
 

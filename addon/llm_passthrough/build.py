@@ -183,7 +183,14 @@ def writer_of(parts: Parts, console: Console | None, *more: Sink) -> Writer:
     if console is not None:
         sinks.append(ConsoleSink(console))
     sinks.extend(more)
-    return Writer(sinks, parts.redactor, log.queue, prices=parts.config.prices, chores=chores)
+    return Writer(
+        sinks,
+        parts.redactor,
+        log.queue,
+        prices=parts.config.prices,
+        chores=chores,
+        refused_per_minute=log.refused_per_minute,
+    )
 
 
 def _prune(path: Path, age: float | None, most: int | None) -> object:

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Literal
 
 from llm_passthrough import errors
-from llm_passthrough.config import Limits, Timeouts
+from llm_passthrough.config import Config, Limits, Timeouts
 from llm_passthrough.errors import ErrorShape, Refusal
 
 type Phase = Literal["opening", "head", "busy", "idle", "open", "leaving"]
@@ -20,6 +20,9 @@ type Phase = Literal["opening", "head", "busy", "idle", "open", "leaving"]
 LINGER = 5.0
 """Seconds for which what a client still sends is read after he was turned away: a connection that
 is closed with unread bytes in it is reset, and its last answer is lost (RFC 9112 9.6)."""
+
+
+_FULL = "too many connections are open already; see limits.connections"
 
 
 @dataclass(slots=True, eq=False)
@@ -30,12 +33,14 @@ class Visit:
     head was; `busy`: a request is under way; `idle`: between two; `open`: it has become a tunnel
     or a WebSocket; `leaving`: turned away.
     `sign` is the last sign of life as mitmproxy notes it, and `changed` when it was last another.
+    `refusal` is what his first request will be told, where he should not have come.
     """
 
     since: float
     phase: Phase = "opening"
     sign: float | None = None
     changed: float = 0.0
+    refusal: Refusal | None = None
 
     def enter(self, phase: Phase, now: float) -> None:
         """From now on it does something else."""
@@ -49,38 +54,55 @@ class Visit:
 
 
 class Connections:
-    """All open connections by their ids. `limits` and `timeouts` are those that hold now."""
+    """All open connections by their ids; `config` is the one that holds now."""
 
     def __init__(
         self,
         clock: Callable[[], float],
-        limits: Callable[[], Limits] = Limits,
-        timeouts: Callable[[], Timeouts] = Timeouts,
+        config: Callable[[], Config] = Config,
         shape: Callable[[bytes], ErrorShape] = lambda target: "openai",
     ) -> None:
         self.clock = clock
-        self._limits = limits
-        self._timeouts = timeouts
+        self._config = config
         self._shape = shape
         self._open: dict[str, Visit] = {}
         self.refused: Counter[str] = Counter()
+        self.room: int | None = None
+        """What the process's file descriptors leave room for."""
+
+    @property
+    def most(self) -> int:
+        """How many connections may be open; those beyond are told so, up to an eighth more."""
+        return min(self.limits.connections, self.room or self.limits.connections)
+
+    def told(self) -> dict[str, object]:
+        """What a person is told of them."""
+        return {"connections": len(self), "unrecorded": dict(self.refused)}
 
     @property
     def limits(self) -> Limits:
         """The limits that hold now."""
-        return self._limits()
+        return self._config().limits
 
     @property
     def timeouts(self) -> Timeouts:
         """The deadlines that hold now."""
-        return self._timeouts()
+        return self._config().timeouts
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, ident: str) -> None:
-        """A client has connected."""
-        self._open[ident] = Visit(self.clock())
+    def open(self, ident: str) -> bool:
+        """A client has connected; whether he may stay, were it only to be told that he may not."""
+        visit = Visit(self.clock())
+        beyond = len(self._open) + 1 - self.most
+        if beyond > self.most // 8 + 4:
+            self.refused["too_many_connections"] += 1
+            return False
+        if beyond > 0:
+            visit.refusal = Refusal("too_many_connections", _FULL, 1)
+        self._open[ident] = visit
+        return True
 
     def close(self, ident: str) -> None:
         """A client's connection is over."""
@@ -132,7 +154,8 @@ class Connections:
         timeouts = self.timeouts
         match visit.phase:
             case "opening":
-                return now - visit.since > timeouts.request_head
+                limit = timeouts.request_head if visit.refusal is None else LINGER
+                return now - visit.since > limit
             case "head":  # the reader answers; this is for one that cannot
                 return now - visit.since > timeouts.request_head + LINGER
             case "idle":

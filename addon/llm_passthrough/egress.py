@@ -99,7 +99,9 @@ class Egress:
         client.error = "not from this machine"
         if is_loopback(client.peername[0]) or self._names_itself():
             client.error = None
-            self._connections.open(client.id)
+            if not self._connections.open(client.id):
+                client.error = "too many connections"
+                return
             if transport := to_client(self.proxyserver(), client):
                 self._clients.add(transport)
 

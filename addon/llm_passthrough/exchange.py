@@ -90,6 +90,7 @@ class Exchange:
     waiting_for: str = "request"
     since: float = 0.0
     timed_out: str | None = None
+    place: str | None = None
     killed: bool = False
     own_time: float = 0.0
     finished: bool = False

@@ -34,6 +34,7 @@ from llm_passthrough.allowance import Allowance, Memory, used_by
 from llm_passthrough.build import Parts
 from llm_passthrough.clients import is_loopback
 from llm_passthrough.connections import Connections
+from llm_passthrough.crowd import Crowd
 from llm_passthrough.egress import Egress
 from llm_passthrough.endings import Ending
 from llm_passthrough.errors import Refusal
@@ -73,11 +74,9 @@ class Gateway:
         self.allowance = allowance or Memory()
         self.draining = False
         self.tunnels, self.tickets = Tunnels(), Tickets(clock)
+        self.crowd = Crowd(lambda: self.parts.config.limits)
         self.connections = Connections(
-            clock,
-            lambda: self.parts.config.limits,
-            lambda: self.parts.config.timeouts,
-            lambda target: self.parts.routes.shape(target),
+            clock, lambda: self.parts.config, lambda target: self.parts.routes.shape(target)
         )
         self.egress = Egress(
             clock, self.tunnels, lambda: self.parts.clients.required, self.connections
@@ -256,16 +255,20 @@ class Gateway:
         local = is_loopback(flow.client_conn.peername[0])
         tally, now, wall = self.writer.tally, self._clock(), time.time()
         used = partial(used_by, self.parts.clients.all, self.allowance)
-        state = status.State(tally, now, local, wall, used, self.draining, self.tickets)
+        told = self.connections.told
+        state = status.State(tally, now, local, wall, used, self.draining, self.tickets, told)
         page = admit.judged(flow, exchange, self.parts, state, tunnel)
         if page is not None:
             flow.response = replies.page(*page, flow.request.method, exchange.permission)
             self.live.pop(flow, None)
+        else:
+            self.crowd.enter(exchange)
 
     def _finish(self, flow: http.HTTPFlow, exchange: Exchange, ending: Ending) -> None:
         """Exactly once: what is no longer in `live` is finished."""
         if self.live.pop(flow, None) is None:
             return
+        self.crowd.leave(exchange)
         self.egress.withdraw(client_of(flow))
         views.keep(flow, exchange.request_tee, exchange.answer_tee)
         fault = ending.fault

@@ -130,7 +130,10 @@ class Reader(_http1.Http1Server):
 
     def _take(self, lines: list[bytearray], size: int, event: events.DataReceived) -> Commands:
         """Begin with a request whose head is whole; `size` is that of the head."""
-        limits = self.terms.limits
+        limits, visit = self.terms.limits, self._visit
+        if visit is not None and visit.refusal is not None:
+            yield from self._turn_away(bytes(lines[0]), visit.refusal)
+            return
         refusal = heads.beyond([len(line) for line in lines], size, limits)
         kept = lines[: limits.request_headers + 1]
         request, length = heads.parsed([bytes(line) for line in kept])

@@ -18,7 +18,8 @@ class State:
 
     `local`: somebody on this machine asks; keys and `clients` (what each of them used) are nobody
     else's business. `draining`: the gateway ends, and takes no more requests.
-    `tickets` are those of uploads that were begun.
+    `tickets` are those of uploads that were begun. `traffic` tells what is open, and what was
+    refused before there was a record of it.
     """
 
     tally: Tally
@@ -28,6 +29,7 @@ class State:
     clients: Callable[[], object] | None = None
     draining: bool = False
     tickets: Tickets | None = None
+    traffic: Callable[[], object] | None = None
 
 
 def page(routes: Routes, method: str, target: bytes, state: State) -> Page | None:
@@ -55,11 +57,13 @@ def _health(routes: Routes, state: State, more: bytes) -> Page:
     upstreams = [upstream for route in routes.table for upstream in route.upstreams]
     states, tally = _states(upstreams), state.tally
     log = {"state": tally.fault or "ok", "written": tally.written}
-    log |= {"dropped": tally.dropped, "failed": tally.failed}
+    log |= {"dropped": tally.dropped, "failed": tally.failed, "withheld": tally.withheld}
     ready = "ready" if "ready" in states.values() else "no provider is ready"
     failing = "draining" if state.draining else "failing" if tally.fault else None
     value: dict[str, object] = {"status": failing or ready}
     value |= {"providers": states, "log": log}
+    if state.local and state.traffic is not None:
+        value["traffic"] = state.traffic()
     if more == b"clients" and state.clients is not None:
         value["clients"] = state.clients()
     if more == b"keys":

@@ -281,3 +281,22 @@ def test_with_a_real_file_a_closed_writer_leaves_it_to_the_next_one(tmp_path: Pa
         with running(Jsonl(path, 1 << 20, 1e9)) as writer:
             writer.put(facts(number))
     assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_refused_requests_beyond_a_rate_are_counted_and_not_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kept, clock = Kept(), Clock()
+    writer = Writer([kept], Redactor([]), 1000, clock=clock, refused_per_minute=3)
+    writer.start()
+    for number in range(10):
+        writer.put(facts(number, outcome="refused"))
+    writer.put(facts("other", outcome="refused", client="other"))
+    writer.put(facts("ok", outcome="ok"))
+    clock.now = 20.0
+    writer.put(facts("later", outcome="refused"))
+    assert writer.close()
+    assert kept.ids == ["0", "1", "2", "other", "ok", "later"]
+    assert (writer.tally.withheld, writer.tally.dropped) == (7, 0)
+    assert writer.tally.healthy
+    assert caplog.text.count("refused requests were counted but not recorded") == 1

@@ -197,6 +197,9 @@ class ClientEntry(Section):
     capture: Capture | None = None
 
 
+type Number = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
 class Log(Section):
     """What is recorded, and where."""
 
@@ -210,6 +213,7 @@ class Log(Section):
     sqlite: FilePath | None = None
     queue: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     required: bool = False
+    refused_per_minute: Number = 1000
 
 
 class Timeouts(Section):
@@ -239,6 +243,9 @@ class Limits(Section):
     request_head: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 << 10
     request_headers: Annotated[int, Field(ge=16, le=10_000)] = 100
     request_body: Bytes = 4 << 30
+    requests: Number = 1000
+    requests_per_client: Number = 500
+    connections: Number = 2000
 
 
 class Aliases(Section):

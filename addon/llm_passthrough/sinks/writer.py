@@ -11,6 +11,7 @@ from typing import Protocol
 from llm_passthrough.record import Facts, Record
 from llm_passthrough.recorder import Prices, told
 from llm_passthrough.redact import Redactor
+from llm_passthrough.sinks.ration import Ration
 
 _LOG = logging.getLogger(__name__)
 # Seconds between two lines about the same trouble.
@@ -46,12 +47,13 @@ class Tally:
     """What became of the records so far; `fault` is why the last one is in no durable sink.
 
     `written` counts records that every durable sink took, `failed` those that one did not,
-    `dropped` those that found the queue full.
+    `dropped` those that found the queue full, `withheld` refused requests beyond their rate.
     """
 
     written: int = 0
     dropped: int = 0
     failed: int = 0
+    withheld: int = 0
     fault: str | None = None
 
     @property
@@ -75,7 +77,9 @@ class Writer:
         clock: Callable[[], float] = time.monotonic,
         prices: Prices | None = None,
         chores: Sequence[Chore] = (),
+        refused_per_minute: int | None = None,
     ) -> None:
+        self._ration = Ration(refused_per_minute, clock)
         self._chores = tuple(chores)
         self._chores_at = clock()
         self._prices = prices
@@ -102,7 +106,16 @@ class Writer:
         self._redactor, self._prices = redactor, prices
 
     def put(self, facts: Facts) -> None:
-        """Hand over an exchange; never blocks. Beyond the capacity it is dropped and counted."""
+        """Hand over an exchange; never blocks. Beyond the capacity it is dropped and counted.
+
+        Of those that were refused, each client's beyond a rate are counted only: who may not call
+        must not fill the disk either.
+        """
+        if facts.outcome == "refused" and not self._ration.allows(facts.client):
+            self.tally.withheld += 1
+            text = f"{self.tally.withheld} refused requests were counted but not recorded"
+            self._say("refused", f"{text}: more than log.refused_per_minute")
+            return
         size = _size(facts)
         full = self._queue.qsize() >= self._capacity
         full |= self._bytes_in - self._bytes_out + size > self._memory
