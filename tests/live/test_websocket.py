@@ -183,18 +183,30 @@ def test_a_websocket_of_vertex_is_told_by_its_path(provider: Provider, gateway: 
     with dial(gateway, f"/genai_passthrough{path}", additional_headers=BEARER) as socket:
         say(socket, setup={"model": "publishers/google/models/gemini-live-2.5-flash"})
         hear(socket, "setupComplete")
+        turns = [{"role": "user", "parts": [{"text": "alive"}]}]
+        say(socket, clientContent={"turns": turns, "turnComplete": True})
+        hear(socket, "usageMetadata")
     assert provider.last().target == path
     assert credentials(provider.last().headers) == [SIGNED["vertex"]]
-    assert newest(gateway, told)["provider"] == "vertex"
+    own = newest(gateway, told, turns=1)
+    assert (own["provider"], own["operation"]) == ("vertex", "realtime")
+    assert gateway.records()[told]["usage"]["output_tokens"]
 
 
 def test_azure_realtime_keeps_its_query(provider: Provider, gateway: Gateway) -> None:
     query = "api-version=2024-10-01-preview&deployment=gpt-realtime"
     target = f"/azure_passthrough/openai/realtime?{query}&api-key={CLIENT_KEY}"
+    told = len(gateway.records())
     with dial(gateway, target) as socket:
         hear(socket, "session.created")
+        say(socket, type="response.create")
+        hear(socket, "response.done")
     assert provider.last().target == f"/openai/realtime?{query}"
     assert credentials(provider.last().headers) == [SIGNED["azure"]]
+    newest(gateway, told, turns=1)
+    turn = gateway.records()[told]
+    assert (turn["provider"], turn["model"]["requested"]) == ("azure", "gpt-realtime")
+    assert turn["usage"]["output_tokens"]
 
 
 def test_a_close_of_the_provider_keeps_its_code_and_reason(gateway: Gateway) -> None:
