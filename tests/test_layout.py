@@ -30,7 +30,7 @@ LEVELS = (
     "usage asked sse config tokens forward policy",
     "record keyring dialects clients allowance connections descriptors",
     "providers failures prices listen columns conversation options modelnames tickets",
-    "known",
+    "known lineage sidebyside",
     "recorder routes links keys wire ledger",
     "sinks seal http1 hosts identities resend upstreams spent cors flows heads",
     "intake verdict build status views transport framing turns",

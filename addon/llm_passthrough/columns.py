@@ -48,6 +48,7 @@ class Row(NamedTuple):
     part_of: str | None = None
     turn: int | None = None
     turns: int | None = None
+    replay_of: str | None = None
 
     @property
     def place(self) -> str:

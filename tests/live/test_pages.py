@@ -14,7 +14,7 @@ from made import log
 from pages import samples
 
 from live.chromium import chromium
-from live.harness import Gateway, Provider, Web, config_for, raw, request
+from live.harness import KEYS, Gateway, Provider, Web, config_for, raw, request
 
 CHAT = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello %s!"}]}'
 POLICY = {
@@ -32,8 +32,10 @@ POLICY = {
 class Place:
     """A mitmweb with a day of records, some of which are about to attack a browser."""
 
-    def __init__(self, gateway: Gateway, records: list[Any]) -> None:
+    def __init__(self, gateway: Gateway, records: list[Any], provider: Provider) -> None:
         self.gateway = gateway
+        self.provider = provider
+        self.again = records[-1].id
         self.web = Web(gateway)
         self.base = f"http://127.0.0.1:{gateway.web_port}"
         self.hostile = next(one.id for one in records if one.id.endswith("e" * 16))
@@ -76,10 +78,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (folder / "log").mkdir(mode=0o700)
     now = time.time()
     records = [*samples.day(now, calls=150), samples.hostile(now - 20)]
+    records += samples.replayed(now - 500)
     log(folder / "log" / "records.jsonl", records)
     gateway = Gateway(folder, config_for(provider.url), program="mitmweb")
     try:
-        yield Place(gateway, records)
+        yield Place(gateway, records, provider)
     finally:
         gateway.stop()
         provider.stop()
@@ -247,14 +250,17 @@ def test_only_what_is_asked_for_is_told(place: Place) -> None:
 
 def test_after_a_reload_it_is_still_the_same_log(place: Place) -> None:
     file = place.gateway.folder / "gateway.yaml"
-    settings = json.loads(file.read_text())
+    text = file.read_text()
+    settings = json.loads(text)
     settings["log"]["capture"] = "usage"
     settings["log"]["path"] = str(place.gateway.folder / "elsewhere.jsonl")
-    file.write_text(json.dumps(settings))
-    end = time.monotonic() + 10
-    while "the configuration was read again" not in place.gateway.output:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+
+    def reload(text: str) -> None:
+        before = place.gateway.output.count("the configuration was read again")
+        file.write_text(text)
+        until(lambda: place.gateway.output.count("the configuration was read again") > before)
+
+    reload(json.dumps(settings))
     with events(place) as following:
         following()
         place.call("reload")
@@ -262,6 +268,7 @@ def test_after_a_reload_it_is_still_the_same_log(place: Place) -> None:
     page = place.web.get(f"/llm/{call['id']}").decode()
     assert "Headers and bodies of this call were not kept" in page
     assert "Hello reload!" not in page
+    reload(text)
 
 
 # -- in a browser -----------------------------------------------------------------------------
@@ -312,7 +319,7 @@ class Tab:
 
 
 def until(true: Callable[[], object]) -> None:
-    """Wait for something in a page; what playwright waits with is refused by our policy."""
+    """Wait for something; what playwright waits with in a page is refused by our policy."""
     end = time.monotonic() + 10
     while not true():
         assert time.monotonic() < end
@@ -394,6 +401,50 @@ def test_a_call_shows_its_conversation_and_its_difference(
     with show(f"/llm/{place.picture}") as seen:
         width = seen.page.locator(".block img").evaluate("image => image.naturalWidth")
         assert width == 10
+
+
+def test_a_call_that_is_replayed_in_mitmweb_stands_beside_the_first(
+    place: Place, show: Callable[..., Any], browser: Any
+) -> None:
+    place.call("twice")
+    first = place.gateway.record_of("Hello twice!")["id"]
+    flow = place.web.flows()[-1]
+    mitmweb = browser.new_page(viewport=DESK, extra_http_headers=LETMEIN)
+    with show("/llm") as seen:
+        seen.page.wait_for_selector('[data-live="on"]')
+        sent = len(place.provider.seen)
+        mitmweb.goto(f"{place.base}/#/flows/{flow['id']}/request")
+        mitmweb.get_by_role("button", name="Replay").click()
+        seen.page.wait_for_selector("tr.arrived a.again")
+        again, before = place.provider.seen[sent], place.provider.seen[sent - 1]
+        assert again.body == before.body == CHAT.replace(b"%s", b"twice")
+        assert ("Authorization", f"Bearer {KEYS['openai']}") in again.headers
+        seen.page.click("tr.arrived a[data-open]")
+        seen.page.wait_for_selector(".beside")
+        assert seen.page.locator(".beside [data-first]").get_attribute("href") == f"/llm/{first}"
+        assert "Both answers say the same." in seen.says(".beside")
+        seen.page.set_viewport_size(PHONE)
+        assert seen.fits()
+        seen.page.click(".beside [data-first]")
+        seen.page.wait_for_selector(".repetitions")
+        assert "repeated once" in seen.says(".repetitions")
+        assert seen.fits()
+    mitmweb.close()
+
+
+def test_answers_that_differ_are_marked_beside_each_other(
+    place: Place, show: Callable[..., Any]
+) -> None:
+    boxes = "boxes => boxes.map(box => box.getBoundingClientRect().left)"
+    with show(f"/llm/{place.again}") as seen:
+        marks = seen.page.locator(".answers mark").all_inner_texts()
+        assert [mark.strip() for mark in marks] == ["blue", "more.", "red", "less."]
+        left, right = seen.page.locator(".answers > div").evaluate_all(boxes)
+        assert left < right
+        seen.page.set_viewport_size(PHONE)
+        left, right = seen.page.locator(".answers > div").evaluate_all(boxes)
+        assert left == right, "below each other"
+        assert seen.fits()
 
 
 def test_the_dashboard_draws_its_plots(show: Callable[..., Any]) -> None:

@@ -278,6 +278,24 @@ def day(now: float, calls: int = 260) -> list[Record]:
     return sorted(records, key=lambda one: one.time)
 
 
+def replayed(start: float) -> list[Record]:
+    """A question, and the same once more with another model and key."""
+    question = "Why is the sky blue?"
+    first = chat(start, question, "Because air scatters blue light more.")
+    again = chat(
+        start + 60,
+        question,
+        "Because air scatters red light less.",
+        replay_of=first.id,
+        model="gpt-4o-mini",
+        key="spare",
+        cost=Cost(0.0003, "USD", "genai-prices"),
+        first_token=210.0,
+        client="notebook",
+    )
+    return [first, again]
+
+
 def picture(start: float) -> Record:
     """A question about a small picture."""
     content = [

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from llm_passthrough.lineage import Message
 from llm_passthrough.pages.cachewhy import report
 from llm_passthrough.pages.difference import difference
-from llm_passthrough.pages.prompt import Message, Prompt, Tool
+from llm_passthrough.pages.prompt import Prompt, Tool
 
 BEFORE = Prompt(
     id="1",

@@ -1,8 +1,9 @@
 """Which turn came before, and where two prompts part."""
 
 import pytest
+from llm_passthrough.lineage import Message
 from llm_passthrough.pages.difference import difference, lines, previous, readable
-from llm_passthrough.pages.prompt import Message, Prompt, Tool
+from llm_passthrough.pages.prompt import Prompt, Tool
 
 
 def ask(*texts: str, **more: object) -> Prompt:

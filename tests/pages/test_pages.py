@@ -160,7 +160,7 @@ def test_what_is_told_live_is_what_the_list_would_show(tmp_path: Path) -> None:
     value, after = calls.news(its, wish, cursor, b"")
     news = json.loads(value)
     assert [one["id"] for one in news["calls"]] == [SESSION[1].id]
-    assert ["model", "claude-sonnet-4-5", ""] in news["calls"][0]["cells"]
+    assert ["model", "claude-sonnet-4-5", "", ""] in news["calls"][0]["cells"]
     assert news["total"] == "2 calls"
     assert json.loads(calls.news(its, wish, after, b"")[0])["calls"] == []
 

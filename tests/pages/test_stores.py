@@ -1,17 +1,21 @@
 """Both stores, the index of a JSONL log and the database, answer alike; and each one alone."""
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from llm_passthrough.columns import of_record
 from llm_passthrough.ledger import LedgerError
+from llm_passthrough.lineage import Lineage, hashes, split
 from llm_passthrough.pages import store as stores
 from llm_passthrough.pages.database import Database
 from llm_passthrough.pages.index import Index
-from llm_passthrough.pages.store import Store
+from llm_passthrough.pages.store import Store, Trait
 from llm_passthrough.pages.wishes import Wish, read
 from llm_passthrough.record import Cost, Record
 from llm_passthrough.sinks.sqlite import Sqlite
@@ -119,15 +123,56 @@ def test_a_record_is_found_whole_by_its_id(make: Make) -> None:
     assert store.find("' OR 1=1 --") is None
 
 
-def test_calls_beside_one_are_of_the_same_kind_nearest_first(make: Make) -> None:
-    records = [call(n, client="ci" if n % 2 else "me") for n in range(8)]
+def asked(*texts: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": text} for text in texts]}
+
+
+def test_kin_are_of_the_same_kind_by_the_order_of_values_then_nearest_first(make: Make) -> None:
+    records = [
+        call(n, client="ci" if n % 2 else "me", asked=asked("a") if n < 6 else asked("a", "b"))
+        for n in range(12)
+    ]
     store = make(records)
     entry = store.find(records[4].id)
     assert entry is not None
-    before = [one.row.id for one in store.beside(entry.row, later=False)]
-    after = [one.row.id for one in store.beside(entry.row, later=True)]
-    assert before == [records[2].id, records[0].id]
-    assert after == [records[6].id]
+    texts = [message.text for message in split(asked("a", "b"))[1]]
+    one, both = hashes(texts)
+
+    def found(name: Trait, values: list[int], *, later: bool) -> list[int]:
+        ids = [one.row.id for one in store.kin(entry.row, name, values, later=later)]
+        return [number for id_ in ids for number in range(12) if records[number].id == id_]
+
+    assert found("opening_hash", [one], later=False) == [2, 0]
+    assert found("opening_hash", [one], later=True) == [6, 8, 10]
+    assert found("messages_hash", [both, one], later=True) == [6, 8, 10]
+    assert found("messages_hash", [7, one, both], later=False) == [2, 0]
+    assert found("response_id", [7], later=False) == []
+
+
+def test_repetitions_are_found_by_the_call_that_they_repeat(make: Make) -> None:
+    first = call(0)
+    again = [call(n, replay_of=first.id) for n in range(1, 30)]
+    store = make([first, *again, call(50, replay_of="another")])
+    assert [row.id for row in store.repeats(first.id)] == [one.id for one in again[:-21:-1]]
+    assert store.repeats(again[0].id) == []
+
+
+def test_a_database_of_an_older_version_has_no_kin_and_no_repetitions(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("CREATE TABLE records (id TEXT PRIMARY KEY, time TEXT, record TEXT)")
+    row = of_record(CALLS[0])
+    assert Database(path).repeats(row.id) == []
+    assert list(Database(path).kin(row, "opening_hash", [1], later=False)) == []
+
+
+@pytest.mark.parametrize("name", ["replay_of", *Lineage._fields])
+def test_what_records_are_found_by_has_an_index(tmp_path: Path, name: str) -> None:
+    database(tmp_path / "r.sqlite", CALLS)
+    query = f"SELECT id FROM records WHERE {name} = ? AND (time, id) < (?, ?) AND +client IS ?"
+    with closing(sqlite3.connect(tmp_path / "r.sqlite")) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", (1, "", "", "")).fetchall()
+    assert f"USING INDEX records_by_{name}" in str(plan)
 
 
 def test_what_is_written_later_is_news(make: Make, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import made
 import pytest
 from llm_passthrough.columns import Row
 from llm_passthrough.errors import ConfigError
+from llm_passthrough.lineage import Lineage
 from llm_passthrough.record import Cost, Record, line
 from llm_passthrough.sinks.sqlite import Sqlite
 
@@ -96,6 +97,11 @@ def test_a_record_stands_in_columns_and_whole(tmp_path: Path) -> None:
         "part_of": None,
         "turn": None,
         "turns": None,
+        "replay_of": None,
+        "response_id": "1",
+        "previous_response_id": None,
+        "opening_hash": None,
+        "messages_hash": None,
         "record": line(one).decode().rstrip("\n"),
     }
 
@@ -166,7 +172,7 @@ def test_a_database_of_an_older_version_gets_the_columns_that_it_lacks(tmp_path:
     with sink(path) as sqlite:
         put(sqlite, made.record())
     (row,) = rows(path)
-    assert set(row.keys()) == {*Row._fields, "record", "note"}
+    assert set(row.keys()) == {*Row._fields, *Lineage._fields, "record", "note"}
 
 
 # -- the file ---------------------------------------------------------------------------------

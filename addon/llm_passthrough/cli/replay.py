@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated, Any
 
@@ -14,32 +14,18 @@ from rich.text import Text
 from llm_passthrough.cli.again import NoGatewayError, Place, ask
 from llm_passthrough.cli.logs_find import the_record
 from llm_passthrough.cli.logs_source import ConfigFile, File, Json, fail, ledger_of, out
-from llm_passthrough.cli.logs_view import answer_status, dumped, duration, local_time, money, safe
-from llm_passthrough.cli.logs_view import tokens as count
+from llm_passthrough.cli.logs_view import answer_status, dumped, safe
 from llm_passthrough.cli.sidebyside import compared
-from llm_passthrough.columns import Row, of_json
+from llm_passthrough.columns import of_json
 from llm_passthrough.ledger import Count, Ledger, LedgerError, Span
 from llm_passthrough.record import line
 from llm_passthrough.recorder import build
 from llm_passthrough.redact import Redactor
 from llm_passthrough.resend import ResendError, resend
+from llm_passthrough.sidebyside import known
 
 TOKEN = "LLM_PASSTHROUGH_TOKEN"  # noqa: S105 - the name of a variable
 _LOOK, _LOOKS, _RECENT = 0.1, 15, 50
-
-_FACTS: tuple[tuple[str, Callable[[Row], str | Text]], ...] = (
-    ("call", lambda row: safe(row.id)),
-    ("time", lambda row: local_time(row.time)),
-    ("status", answer_status),
-    ("model", lambda row: safe(row.model or "-", 60)),
-    ("key", lambda row: safe(row.key or "-", 40)),
-    ("in", lambda row: count(row.input_tokens)),
-    ("cached", lambda row: count(row.cache_read_tokens)),
-    ("out", lambda row: count(row.output_tokens)),
-    ("cost", lambda row: money(row.cost, row.currency)),
-    ("first token", lambda row: duration(row.first_token_ms)),
-    ("total", lambda row: duration(row.total_ms)),
-)
 
 
 def replay(
@@ -106,8 +92,11 @@ def table(first: Mapping[str, Any], again: Mapping[str, Any]) -> Table:
     for title in ("", "first call", "replay"):
         shown.add_column(title, overflow="fold")
     rows = [row for row in (of_json(first), of_json(again)) if row]
-    for name, cell in _FACTS:
-        shown.add_row(Text(name, "bold"), *(cell(row) for row in rows))
+    shown.add_row(Text("call", "bold"), *(safe(row.id) for row in rows))
+    for facts in zip(*map(known, rows), strict=True):
+        name = facts[0][0]
+        coloured = map(answer_status, rows) if name == "outcome" else None
+        shown.add_row(Text(name, "bold"), *(coloured or (safe(text, 60) for _, text in facts)))
     return shown
 
 

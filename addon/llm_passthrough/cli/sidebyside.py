@@ -1,32 +1,15 @@
 """What two answers say, compared word by word: short, for a terminal."""
 
-import re
-from collections.abc import Iterator, Mapping
-from difflib import SequenceMatcher
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.text import Text
 
-from llm_passthrough.conversation import turns
 from llm_passthrough.shown import safe_lines
+from llm_passthrough.sidebyside import WORDS, Run, runs, said
 
-_WORDS = re.compile(r"\S+\s*|\s+")
-_MOST_WORDS = 3000
 _AROUND = 6
 _LONGEST = 1200
-# Less alike than this, a comparison word by word is harder to read than both texts.
-_ALIKE = 0.4
-
-
-def said(record: Mapping[str, Any]) -> str:
-    """The answer of a record as text: what was said, thought and called."""
-    parts = [part for turn in turns(record) if turn.answer for part in turn.parts]
-    told = []
-    for part in parts:
-        label = "" if part.kind in ("text", "raw") else part.kind.replace("_", " ")
-        label = " ".join(word for word in (label, part.name) if word)
-        told.append(f"[{label}] {part.text}" if label else part.text)
-    return "\n\n".join(told).strip()
 
 
 def compared(first: Mapping[str, Any], again: Mapping[str, Any]) -> Text:
@@ -34,30 +17,28 @@ def compared(first: Mapping[str, Any], again: Mapping[str, Any]) -> Text:
     before, now = said(first), said(again)
     if before == now:
         return Text("the answers say the same" if now else "neither answer says anything", "dim")
-    old, new = _WORDS.findall(before), _WORDS.findall(now)
-    if max(len(old), len(new)) <= _MOST_WORDS:
-        matcher = SequenceMatcher(None, old, new, autojunk=False)
-        if matcher.ratio() >= _ALIKE:
-            return Text.assemble(*_marked(matcher, old, new))
+    found = runs(before, now)
+    if found is not None:
+        return Text.assemble(*_marked(found))
     return Text.assemble(
         ("first call\n", "bold"), (_cut(before), "red"), "\n\n",
         ("replay\n", "bold"), (_cut(now), "green"),
     )  # fmt: skip
 
 
-def _marked(matcher: SequenceMatcher[str], old: list[str], new: list[str]) -> Iterator[Any]:
+def _marked(found: Iterable[Run]) -> Iterator[Any]:
     """The words, as `git diff --word-diff` writes them; what is the same is left out in parts."""
-    for kind, low, high, start, end in matcher.get_opcodes():
-        if kind == "equal":
-            same = new[start:end]
+    for run in found:
+        if run.is_same:
+            same = WORDS.findall(run.now)
             if len(same) > 3 * _AROUND:
                 same = [*same[:_AROUND], "... ", *same[-_AROUND:]]
             yield safe_lines("".join(same)), "dim"
             continue
-        if low < high:
-            yield f"[-{safe_lines(''.join(old[low:high]).rstrip())}-]", "red"
-        if start < end:
-            yield f"{{+{safe_lines(''.join(new[start:end]).rstrip())}+}}", "green"
+        if run.before:
+            yield f"[-{safe_lines(run.before.rstrip())}-]", "red"
+        if run.now:
+            yield f"{{+{safe_lines(run.now.rstrip())}+}}", "green"
         yield " "
 
 

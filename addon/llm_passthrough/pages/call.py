@@ -1,20 +1,16 @@
 """One call whole: its conversation, what is new in it, and what became of the prompt cache."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, takewhile
+from itertools import groupby
 from typing import Any
 
 from llm_passthrough.columns import Row
 from llm_passthrough.conversation import loads, tools, turns
 from llm_passthrough.conversation.values import as_dict
-from llm_passthrough.ledger import Entry
-from llm_passthrough.ledger.entries import rfc3339
-from llm_passthrough.ledger.lines import epoch
-from llm_passthrough.pages import cachewhy, facts
+from llm_passthrough.pages import cachewhy, facts, neighbours, repeats
 from llm_passthrough.pages.cells import tone, when
-from llm_passthrough.pages.difference import Difference, difference, follows, lines, previous
+from llm_passthrough.pages.difference import Difference, difference, lines
 from llm_passthrough.pages.prompt import Prompt, prompt
 from llm_passthrough.pages.render import render
 from llm_passthrough.pages.site import Site
@@ -22,12 +18,6 @@ from llm_passthrough.pages.store import Store
 from llm_passthrough.pages.talk import Said, talk
 from llm_passthrough.shown import duration, money, tokens
 
-_CANDIDATES = 80
-_SECONDS = 0.4
-_LATER = 12
-_TURNS = 100
-_SECONDS_TURNS = 2.0
-_SECONDS_LATER = 0.15
 _FOLDED_FROM = 3
 
 
@@ -38,7 +28,7 @@ def page(site: Site, id_: str) -> bytes | None:
     if entry is None or not record:
         return None
     now = prompt(record)
-    before, old = _before(site.store, entry, now)
+    before, old = neighbours.before(site.store, entry, now)
     changed = difference(before, now) if before else None
     own = groups(talk(turns(record), turns(old)))
     parts = list(_parts(site.store, entry.row)) if entry.row.turns else []
@@ -54,7 +44,10 @@ def page(site: Site, id_: str) -> bytes | None:
         model=facts.model(record),
         status=status,
         tone=tone(entry.row.outcome),
+        tone_of=tone,
         error=facts.error(record),
+        beside=repeats.beside(site.store, entry.row, record),
+        repetitions=repeats.repetitions(site.store, entry.row.id),
         kept=facts.kept(record),
         usage=facts.usage(record),
         total=duration(total) if isinstance(total, int | float) else "",
@@ -63,8 +56,8 @@ def page(site: Site, id_: str) -> bytes | None:
         facts=facts.facts(record),
         report=_report(record, now, before, changed),
         changed=changed,
-        before_id=before.id if before else _beside(site.store, entry.row, later=False),
-        next_id=_next(site.store, entry, now),
+        before_id=before.id if before else neighbours.part_before(site.store, entry.row),
+        next_id=neighbours.after(site.store, entry, now),
         whole_id=_whole(site.store, entry.row),
         gap=_gap(before, now),
         told=_told(changed) if changed else "",
@@ -103,11 +96,7 @@ class Section:
 
 def _parts(store: Store, row: Row) -> Iterator[Section]:
     """The turns of a WebSocket, as many as a page holds and some time allows."""
-    began = epoch(row.time) or 0.0
-    end = rfc3339(began + (row.total_ms or 0.0) / 1000 + 1) or ""
-    later = takewhile(lambda one: one.row.time <= end, store.beside(row, later=True))
-    mine = (one for one in later if one.row.part_of == row.id)
-    for one in _some(mine, min(row.turns or 0, _TURNS), _SECONDS_TURNS):
+    for one in neighbours.parts(store, row):
         words = [
             one.row.place,
             when(one.row.time),
@@ -117,14 +106,6 @@ def _parts(store: Store, row: Row) -> Iterator[Section]:
         words += [money(one.row.cost, one.row.currency)] if one.row.cost is not None else []
         title = " · ".join(word for word in words if word)
         yield Section(groups(talk(turns(one.record()))), one.row.id, title)
-
-
-def _beside(store: Store, row: Row, *, later: bool) -> str:
-    """The id of the turn before or after in the same WebSocket."""
-    if row.part_of is None:
-        return ""
-    near = _some(store.beside(row, later=later), _CANDIDATES, _SECONDS_LATER)
-    return next((one.row.id for one in near if one.row.part_of == row.part_of), "")
 
 
 def _whole(store: Store, row: Row) -> str:
@@ -143,51 +124,6 @@ def groups(said: Sequence[Said]) -> list[tuple[str, list[Said]]]:
         folded = old and len(messages) >= _FOLDED_FROM
         found.append(("old" if folded else "", messages))
     return found
-
-
-def _before(store: Store, entry: Entry, now: Prompt) -> tuple[Prompt | None, dict[str, Any]]:
-    """The turn before among the calls before, as far as some time allows, and its record."""
-    if not (now.messages or now.previous_id):
-        return None, {}
-    records: dict[str, dict[str, Any]] = {}
-
-    def candidates() -> Iterator[Prompt]:
-        nearest = store.beside(entry.row, later=False)
-        for one in _some(nearest, _CANDIDATES, _SECONDS):
-            record = one.record()
-            found = prompt(record)
-            records[found.id] = record
-            yield found
-
-    found = previous(now, candidates())
-    return (found, records[found.id]) if found else (None, {})
-
-
-def _next(store: Store, entry: Entry, now: Prompt) -> str:
-    """The id of the turn after, if it is among the next calls."""
-    if entry.row.part_of is not None:
-        return _beside(store, entry.row, later=True)
-    if not now.messages:
-        return ""
-    for one in _some(store.beside(entry.row, later=True), _LATER, _SECONDS_LATER):
-        later = prompt(one.record())
-        score = follows(later, now)
-        if score is not None and score[0] >= 2:
-            return later.id
-    return ""
-
-
-def _some(
-    entries: Iterator[Entry],
-    most: int,
-    seconds: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Entry]:
-    end = clock() + seconds
-    for entry in islice(entries, most):
-        yield entry
-        if clock() > end:
-            return
 
 
 def _report(

@@ -8,7 +8,7 @@ from typing import Any
 from llm_passthrough.ledger import Entry, LedgerError
 from llm_passthrough.ledger.filters import OUTCOMES
 from llm_passthrough.ledger.lines import epoch
-from llm_passthrough.pages.cells import COLUMNS, cells, when
+from llm_passthrough.pages.cells import AGAIN, COLUMNS, cells, when
 from llm_passthrough.pages.render import render
 from llm_passthrough.pages.site import Site
 from llm_passthrough.pages.store import Names, Page, State
@@ -50,6 +50,7 @@ def page(site: Site, wish: Wish) -> bytes:
         page_size=PAGE,
         columns=COLUMNS,
         cells=cells,
+        again=AGAIN,
         state=state,
         cursor=cursor,
         when=when,

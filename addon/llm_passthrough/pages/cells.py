@@ -8,16 +8,21 @@ from llm_passthrough.columns import Row
 from llm_passthrough.pages.markup import plain
 from llm_passthrough.shown import duration, local_time, money, tokens
 
+AGAIN = "repeats another call: see that one"
 _LONGEST = 60
 _TONES = {"ok": "good", "refused": "warn", "client_abort": "warn"}
 
 
 class Cell(NamedTuple):
-    """What stands in a cell: its class, its text, and what is shown of it on demand."""
+    """What stands in a cell: its class, its text, and what is shown of it on demand.
+
+    `first` is the id of the call that this one repeats.
+    """
 
     name: str
     text: str
     title: str = ""
+    first: str = ""
 
 
 class Column(NamedTuple):
@@ -89,4 +94,5 @@ def _cell(column: Column, row: Row) -> Cell:
         title = f"{plain(local_time(row.time))}  {plain(row.id)}"
     elif name == "outcome":
         name = f"outcome {tone(row.outcome)}"
-    return Cell(name, text[:_LONGEST], title)
+    first = row.replay_of or "" if name == "model" else ""
+    return Cell(name, text[:_LONGEST], title, first)

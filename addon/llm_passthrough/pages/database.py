@@ -1,7 +1,7 @@
 """The records of a SQLite database for the pages: lists by its columns, nothing held in memory."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from llm_passthrough.columns import SQL_TYPES, Row, of_values
 from llm_passthrough.ledger import Entry, LedgerError
 from llm_passthrough.ledger.filters import Filter
 from llm_passthrough.ledger.sqlite import columns_of, opened, within
-from llm_passthrough.pages.store import Names, Page, State, searched
+from llm_passthrough.pages.store import REPEATS, Names, Page, State, Trait, searched
 from llm_passthrough.pages.wishes import PAGE, Wish
 
 _NAMES = 200
@@ -77,24 +77,25 @@ class Database:
             query = f"SELECT {columns} FROM records WHERE {where}"  # noqa: S608 - names of ours
             yield from map(of_values, connection.execute(query, values))
 
-    def beside(self, row: Row, *, later: bool) -> Iterator[Entry]:
-        """See Store.beside."""
+    def kin(
+        self, row: Row, name: Trait, values: Sequence[object], *, later: bool
+    ) -> Iterator[Entry]:
+        """See Store.kin."""
         beyond, order = (">", "ASC") if later else ("<", "DESC")
-        after: tuple[object, ...] = (row.time, row.id)
-        while True:
-            with self._connection() as connection:
-                columns = columns_of(connection, self._path)
-                found = connection.execute(
-                    f"SELECT {columns} FROM records WHERE client IS ? "  # noqa: S608
-                    f"AND provider IS ? AND operation IS ? AND (time, id) {beyond} (?, ?) "
-                    f"ORDER BY time {order}, id {order} LIMIT {_BATCH}",
-                    (row.client, row.provider, row.operation, *after),
-                ).fetchall()
-            for other in map(of_values, found):
-                yield self._entry(other)
-            if len(found) < _BATCH:
-                return
-            after = found[-1][1], found[-1][0]
+        for value in values:
+            # A plus keeps an index from being used: the one of `name` finds the fewest.
+            found = self._found(
+                name,
+                f"{name} = ? AND (time, id) {beyond} (?, ?) AND +client IS ? AND +provider IS ? "
+                f"AND +operation IS ? ORDER BY time {order}, id {order} LIMIT {_BATCH}",
+                (value, row.time, row.id, row.client, row.provider, row.operation),
+            )
+            yield from map(self._entry, found)
+
+    def repeats(self, id_: str) -> list[Row]:
+        """See Store.repeats."""
+        condition = f"replay_of = ? ORDER BY time DESC, id DESC LIMIT {REPEATS}"
+        return self._found("replay_of", condition, (id_,))
 
     def since(self, cursor: int | None) -> tuple[list[Entry], int]:
         """See Store.since; the cursor is a row number."""
@@ -152,6 +153,16 @@ class Database:
             return value.encode("utf-8", "replace") if isinstance(value, str) else value or b""
 
         return Entry(row, load)
+
+    def _found(self, name: str, condition: str, values: tuple[object, ...]) -> list[Row]:
+        """The rows that a condition on the column `name` finds; an older database has it not."""
+        with self._connection() as connection:
+            columns = columns_of(connection, self._path)
+            there = {row[1] for row in connection.execute("PRAGMA table_info(records)")}
+            if name not in there:
+                return []
+            query = f"SELECT {columns} FROM records WHERE {condition}"  # noqa: S608 - names of ours
+            return list(map(of_values, connection.execute(query, values)))
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

@@ -7,19 +7,21 @@ somebody looks, rests when nobody does, and gives way to the gateway: it sleeps 
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic_core import from_json
 
+from llm_passthrough import lineage
 from llm_passthrough.columns import Row, of_json
 from llm_passthrough.ledger import Entry, LedgerError
 from llm_passthrough.ledger.entries import rfc3339
 from llm_passthrough.ledger.jsonl import Log
+from llm_passthrough.lineage import Lineage
 from llm_passthrough.pages.scan import Found, Identity, Place, Scan
-from llm_passthrough.pages.store import Names, Page, State, searched
+from llm_passthrough.pages.store import REPEATS, Names, Page, State, Trait, searched
 from llm_passthrough.pages.wishes import PAGE, Wish
 
 MOST = 200_000
@@ -39,6 +41,7 @@ class Listed(NamedTuple):
 
     row: Row
     place: Place
+    traits: tuple[int | None, ...] = ()
 
 
 class Index:
@@ -97,18 +100,31 @@ class Index:
             if wish.filter.grep is None or wish.filter.finds(self._entry(one)):
                 yield one.row
 
-    def beside(self, row: Row, *, later: bool) -> Iterator[Entry]:
-        """See Store.beside."""
-        kind, here = (row.client, row.provider, row.operation), (row.time, row.id)
-        rows = self._in_order()
-        for one in rows if later else reversed(rows):
-            other, there = one.row, _moment(one)
-            if (there > here if later else there < here) and kind == (
-                other.client,
-                other.provider,
-                other.operation,
+    def kin(
+        self, row: Row, name: Trait, values: Sequence[object], *, later: bool
+    ) -> Iterator[Entry]:
+        """See Store.kin."""
+        here = row.time, row.id
+        fields = Lineage._fields
+        number = fields.index(name) if name in fields else len(fields)
+        wanted: dict[int | None, list[Listed]] = {hash(value): [] for value in values}
+        kind = (row.client, row.provider, row.operation)
+        for one in self._in_order():
+            if (trait := one.traits[number]) in wanted and kind == (
+                one.row.client,
+                one.row.provider,
+                one.row.operation,
             ):
-                yield self._entry(one)
+                there = _moment(one)
+                if there > here if later else there < here:
+                    wanted[trait].append(one)
+        for found in wanted.values():
+            yield from map(self._entry, found if later else reversed(found))
+
+    def repeats(self, id_: str) -> list[Row]:
+        """See Store.repeats."""
+        found = [one.row for one in self._in_order() if one.row.replay_of == id_]
+        return found[: -REPEATS - 1 : -1]
 
     def since(self, cursor: int | None) -> tuple[list[Entry], int]:
         """See Store.since."""
@@ -183,12 +199,15 @@ class Index:
 
     def _found(self, found: Found) -> None:
         try:
-            row = of_json(from_json(found.line))
+            value = from_json(found.line)
         except ValueError:
             return
+        row = of_json(value)
         if row is None:
             return
-        listed = Listed(self._lean(row), found.place)
+        listed = Listed(
+            self._lean(row), found.place, _traits((*lineage.of_json(value), row.part_of))
+        )
         with self._lock:
             if row.id in self._by_id and not found.news:
                 return
@@ -225,6 +244,11 @@ def _by_amount(found: list[Listed], wish: Wish) -> list[Listed]:
     unknown = [one for one in found if getattr(one.row, wish.column) is None]
     known.sort(key=lambda one: getattr(one.row, wish.column), reverse=not wish.ascending)
     return known + unknown
+
+
+def _traits(values: Iterable[object]) -> tuple[int | None, ...]:
+    """A lineage, and what it is part of, in little memory: texts are only compared."""
+    return tuple(None if value is None else hash(value) for value in values)
 
 
 def _moment(one: Listed) -> tuple[str, str]:

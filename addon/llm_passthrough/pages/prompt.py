@@ -4,7 +4,6 @@ Two requests share a cached prefix when these are the same from the start. Marks
 (`cache_control`) move from call to call and change nothing of that: they are left out here.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 from llm_passthrough.conversation import loads
 from llm_passthrough.conversation.values import Json, as_dict, as_list
 from llm_passthrough.ledger.lines import epoch
+from llm_passthrough.lineage import Message, blocks, canonical, split
 
 _SYSTEM = ("instructions", "system", "systemInstruction", "system_instruction")
-_MESSAGES = ("messages", "input", "contents")
 _DECLARED = ("functionDeclarations", "function_declarations")
-_FIRST_ROLES = frozenset({"system", "developer"})
 # What changes how a prompt is built, or whether its cache is found (the providers' pages on it).
 _SETTINGS = (
     "tool_choice",
@@ -42,14 +40,6 @@ class Tool:
     """A tool that is offered, and its whole declaration as text."""
 
     name: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message as text that compares."""
-
-    role: str
     text: str
 
 
@@ -93,10 +83,8 @@ def prompt(record: Mapping[str, Any]) -> Prompt:
     began = epoch(record.get("time"))
     total = as_dict(record.get("timing_ms")).get("total")
     seconds = total / 1000 if isinstance(total, int | float) else 0.0
-    system = [_canonical(part) for name in _SYSTEM for part in _system(asked.get(name))]
-    messages = [message for name in _MESSAGES for message in _messages(asked.get(name))]
-    while messages and messages[0].role in _FIRST_ROLES:
-        system.append(messages.pop(0).text)
+    system = [canonical(part) for name in _SYSTEM for part in _system(asked.get(name))]
+    first, messages = split(asked)
     marks = list(_marks(asked))
     return Prompt(
         id=str(record.get("id") or ""),
@@ -104,9 +92,9 @@ def prompt(record: Mapping[str, Any]) -> Prompt:
         model=_text(as_dict(record.get("model")).get("requested")),
         key=_text(record.get("key")),
         tools=tuple(_tools(asked.get("tools"))),
-        system=tuple(system),
+        system=(*system, *first),
         messages=tuple(messages),
-        settings={name: _canonical(asked[name]) for name in _SETTINGS if name in asked},
+        settings={name: canonical(asked[name]) for name in _SETTINGS if name in asked},
         headers=_headers(request.get("headers")),
         marks=len(marks),
         ttl=max((3600.0 if mark.get("ttl") == "1h" else 300.0 for mark in marks), default=None),
@@ -126,25 +114,7 @@ def prompt(record: Mapping[str, Any]) -> Prompt:
 def _system(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         value = value.get("parts", value)
-    yield from _blocks(value)
-
-
-def _blocks(value: Any) -> list[Any]:
-    """A content as its blocks: a text and one block of text are the same to a provider."""
-    if isinstance(value, str):
-        return [{"type": "text", "text": value}] if value else []
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _messages(value: Any) -> Iterator[Message]:
-    if isinstance(value, str):
-        value = [{"role": "user", "content": value}]
-    for one in value if isinstance(value, list) else [value] if value else []:
-        message = as_dict(one)
-        role = message.get("role", message.get("type", "user"))
-        if "content" in message:
-            message = message | {"content": _blocks(message["content"])}
-        yield Message(str(role), _canonical(message or one))
+    yield from blocks(value)
 
 
 def _tools(value: Any) -> Iterator[Tool]:
@@ -153,29 +123,7 @@ def _tools(value: Any) -> Iterator[Tool]:
         for one in next((as_list(some) for some in declared if some), [tool]):
             inner = as_dict(one)
             name = as_dict(inner.get("function")).get("name") or inner.get("name")
-            yield Tool(str(name or inner.get("type") or "?"), _canonical(one))
-
-
-def _canonical(value: Any) -> str:
-    """JSON in the order that it came in, without the marks for the cache."""
-    try:
-        return json.dumps(_unmarked(value), ensure_ascii=False)
-    except (ValueError, TypeError, RecursionError):
-        return "?"
-
-
-def _unmarked(value: Any, depth: int = 0) -> Any:
-    if depth > _DEEPEST:
-        return value
-    if isinstance(value, dict):
-        return {
-            name: _unmarked(inner, depth + 1)
-            for name, inner in value.items()
-            if name != "cache_control"
-        }
-    if isinstance(value, list):
-        return [_unmarked(inner, depth + 1) for inner in value]
-    return value
+            yield Tool(str(name or inner.get("type") or "?"), canonical(one))
 
 
 def _marks(value: Any, depth: int = 0) -> Iterator[Json]:

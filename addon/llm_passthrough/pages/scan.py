@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -85,16 +85,16 @@ class Scan:
 
     def _present(self) -> dict[Identity, int]:
         """The files that are there and their sizes, the newest first; others are forgotten."""
-        rotated = [file.path for file in self._log.rotated()]
         sizes: dict[Identity, int] = {}
         begun = bool(self._files)
         gone = set(self._files)
-        for path in (self._log.path, *reversed(rotated)):
+        for path in self._paths():
             with suppress(FileNotFoundError):
                 status = path.stat()
                 identity = _identity(status)
-                if identity in sizes:
-                    continue  # it was rotated out between two looks
+                if identity in sizes:  # it was rotated out between two looks
+                    self._files[identity].path = path
+                    continue
                 sizes[identity] = status.st_size
                 known = self._files.get(identity)
                 if known is not None and status.st_size >= known.high:
@@ -113,6 +113,14 @@ class Scan:
         if gone:
             self._gone(gone)
         return sizes
+
+    def _paths(self) -> Iterator[Path]:
+        """The log, then what was rotated out of it, the newest first.
+
+        Listed in this order and not at once: what is rotated meanwhile is seen twice, never missed.
+        """
+        yield self._log.path
+        yield from reversed([file.path for file in self._log.rotated()])
 
     def _grow(self, identity: Identity, size: int, end: float) -> bool:
         """Read what was added to a file; whether all of it."""

@@ -1,9 +1,9 @@
 """Where the pages read records from: what a store can do, and a page of a list from any entries."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from llm_passthrough.columns import Row
 from llm_passthrough.ledger import Entry
@@ -11,6 +11,14 @@ from llm_passthrough.pages.wishes import PAGE, Wish
 
 SEARCH_SECONDS = 3.0
 """How long a text is looked for before the page says how far it came."""
+
+REPEATS = 20
+"""Repetitions of a call that are shown with it."""
+
+type Trait = Literal[
+    "response_id", "previous_response_id", "opening_hash", "messages_hash", "part_of"
+]
+"""A column of Lineage, or the WebSocket that a turn is part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +72,17 @@ class Store(Protocol):
     def rows(self, wish: Wish) -> Iterator[Row]:
         """All rows of a list, in no order."""
 
-    def beside(self, row: Row, *, later: bool) -> Iterator[Entry]:
-        """The calls of the same client, provider and operation before or after, nearest first."""
+    def kin(
+        self, row: Row, name: Trait, values: Sequence[object], *, later: bool
+    ) -> Iterator[Entry]:
+        """Calls before or after one that have one of these values in such a column.
+
+        They are of the same client, provider and operation; those of the first value come first,
+        of one value the nearest.
+        """
+
+    def repeats(self, id_: str) -> list[Row]:
+        """The calls that repeat this one, the newest first, REPEATS at most."""
 
     def since(self, cursor: int | None) -> tuple[list[Entry], int]:
         """What was written since, and the next cursor; None begins now."""

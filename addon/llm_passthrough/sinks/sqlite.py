@@ -17,16 +17,21 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from llm_passthrough import lineage
 from llm_passthrough.columns import SQL_TYPES, Row, of_record
 from llm_passthrough.errors import ConfigError
+from llm_passthrough.lineage import Lineage
 from llm_passthrough.record import Record
 from llm_passthrough.retention import Pruned, prune_sqlite
 
-type Item = tuple[Row, bytes]
+type Item = tuple[tuple[object, ...], bytes]
+"""The values of the columns, and the record as a line."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 # Columns that people filter by; each index costs every insert a page.
 _INDEXED = ("client", "provider", "model_requested", "key", "outcome")
+# What a record is found by; most records have no answer that they name, and repeat none.
+_FOUND_BY = ("replay_of", *Lineage._fields)
 _BATCH_BYTES = 8 << 20
 _WAL_BYTES = 64 << 20
 _LARGEST = 512 << 20
@@ -66,7 +71,7 @@ class Sqlite:
 
     def write(self, record: Record, line: bytes) -> None:
         """Hand over a record; never waits for the database."""
-        item = of_record(record), line.rstrip(b"\n")
+        item = (*of_record(record), *lineage.of_record(record)), line.rstrip(b"\n")
         with self._changed:
             if not self._thread.is_alive():
                 raise OSError(errno.EPIPE, "its thread has ended; restart the gateway")
@@ -215,13 +220,13 @@ def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-    types = SQL_TYPES | {"id": "TEXT PRIMARY KEY", "time": "TEXT NOT NULL", "record": "TEXT"}
+    types = _TYPES | {"id": "TEXT PRIMARY KEY", "time": "TEXT NOT NULL"}
     columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(f"CREATE TABLE IF NOT EXISTS records ({columns})")
     there = {row[1] for row in connection.execute("PRAGMA table_info(records)")}
     for name in types.keys() - there:
-        connection.execute(f"ALTER TABLE records ADD COLUMN {name} {SQL_TYPES.get(name, 'TEXT')}")
+        connection.execute(f"ALTER TABLE records ADD COLUMN {name} {_TYPES[name]}")
     connection.execute("CREATE INDEX IF NOT EXISTS records_by_time ON records (time)")
     for name in _INDEXED:
         connection.execute(
@@ -231,10 +236,16 @@ def _set_up(connection: sqlite3.Connection) -> None:
         "CREATE INDEX IF NOT EXISTS records_by_part_of ON records (part_of, turn) "
         "WHERE part_of IS NOT NULL"
     )
+    for name in _FOUND_BY:
+        connection.execute(
+            f"CREATE INDEX IF NOT EXISTS records_by_{name} ON records ({name}, time) "
+            f"WHERE {name} IS NOT NULL"
+        )
     connection.execute("COMMIT")
 
 
-_NAMES = (*Row._fields, "record")
+_TYPES = SQL_TYPES | dict(lineage.SQL_TYPES) | {"record": "TEXT"}
+_NAMES = (*Row._fields, *Lineage._fields, "record")
 _INSERT = (
     f"INSERT OR REPLACE INTO records ({', '.join(_NAMES)}) "  # noqa: S608 - names of ours
     f"VALUES ({', '.join('?' * len(_NAMES))})"

@@ -11,12 +11,21 @@
   let waiting = 0;
   let source = null;
 
+  function again(first) {
+    const link = document.createElement("a");
+    link.href = "/llm/" + encodeURIComponent(first);
+    link.className = "again";
+    link.title = body.dataset.again;
+    link.textContent = "↻";
+    return link;
+  }
+
   function row(call) {
     const line = document.createElement("tr");
     line.dataset.item = "";
     line.dataset.id = call.id;
     line.className = "arrived";
-    for (const [name, text, title] of call.cells) {
+    for (const [name, text, title, first] of call.cells) {
       const cell = document.createElement("td");
       cell.className = name;
       if (title) cell.title = title;
@@ -28,6 +37,7 @@
         cell.append(link);
       } else {
         cell.textContent = text;
+        if (first) cell.append(" ", again(first));
       }
       line.append(cell);
     }
