@@ -46,7 +46,7 @@ COLUMNS = (
     Column("client", "client", lambda row: row.client or "-"),
     Column("provider", "provider", lambda row: row.provider or "-"),
     Column("model", "model", lambda row: row.model or "-"),
-    Column("operation", "operation", lambda row: " ".join((row.operation or "-", row.place))),
+    Column("operation", "operation", lambda row: f"{row.operation or '-'} {row.place}".strip()),
     Column("num in", "in", lambda row: tokens(row.input_tokens), "in", "input tokens"),
     Column(
         "num cached",
