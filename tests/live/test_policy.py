@@ -11,6 +11,8 @@ import anthropic
 import openai
 import pytest
 from google import genai
+from llm_passthrough.cli import app
+from typer.testing import CliRunner
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
@@ -250,6 +252,43 @@ def test_sdks_raise_what_they_raise_for_the_providers_own_refusal(scene: Scene) 
     with pytest.raises(genai.errors.ClientError, match="RESOURCE_EXHAUSTED") as caught:
         client.models.list()
     assert caught.value.code == 429
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def command(scene: Scene, *arguments: str) -> str:
+    """`llm-passthrough clients ...` for the file of the running gateway; what it prints."""
+    file = str(scene.folder / "gateway.yaml")
+    result = CliRunner().invoke(app, ["clients", *arguments, "--config", file])
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
+
+
+def test_what_the_command_changes_holds_a_moment_later(scene: Scene) -> None:
+    def until(token: str, status: int) -> None:
+        end = time.monotonic() + 15
+        while scene.ask(token).status != status:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    first = command(scene, "add", "late")
+    until(first, 200)
+    second = command(scene, "rotate", "late")
+    until(second, 200)
+    assert scene.ask(first).status == 200
+    command(scene, "rotate", "late", "--drop-old")
+    until(first, 401)
+    assert scene.ask(second).status == 200
+    assert scene.gateway.record_of('"client": "late"')["outcome"] == "ok"
+    listed = command(scene, "list")
+    assert "late" in listed
+    assert second[-6:] not in listed
+    command(scene, "remove", "late")
+    until(second, 401)
+    scene.oracles.clients += (first, second)
+    for file, data in scene.oracles._written():
+        assert not found([first, second], data), file
 
 
 # -- where a token stands -------------------------------------------------------------------------

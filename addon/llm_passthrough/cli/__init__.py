@@ -22,6 +22,7 @@ _COMMANDS = {
     "replay": ("replay", "replay"),
     "logs": ("logs", "app"),
     "ca": ("ca", "app"),
+    "clients": ("clients", "app"),
 }
 # What stands behind the command is the command's, options included.
 _SETTINGS: dict[str, dict[str, object]] = {"run": {"allow_interspersed_args": False}}
