@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Makes .venv in the root of the repository and keeps it current: sourced by start, test and check.
-# It needs `here`, the folder of these scripts, and gives `prepare run`, `prepare dev` and `prepare_old_sdks`.
+# It needs `here`, the folder of these scripts, and gives `prepare run`, `prepare dev`, `prepare_old_sdks` and `prepare_tool`.
 # What it says goes to stderr: stdout belongs to the program that is started.
 
 EXTRAS=azure,google,pages,prices
@@ -50,6 +50,16 @@ prepare_old_sdks() {
         install --target "$VENV/old-sdks" "$@" || die "the older SDKs could not be installed; see above"
         fingerprint "$*" >"$VENV/old-sdks.set-up"
     fi
+    unlock
+}
+
+# prepare_tool NAME: apart in .venv/tools; what it brings along does not displace ours.
+prepare_tool() {
+    [ ! -e "$VENV/tools/$1.set-up" ] || return 0
+    lock
+    say "installing $1 into .venv/tools"
+    install --upgrade --target "$VENV/tools" "$1" || die "$1 could not be installed; see above"
+    : >"$VENV/tools/$1.set-up"
     unlock
 }
 

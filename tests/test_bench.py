@@ -46,3 +46,17 @@ def test_a_name_that_no_case_has_is_refused() -> None:
     run = bench("--only", "nonsense")
     assert run.returncode == 2
     assert "no case has such a name" in run.stderr
+
+
+def test_a_soak_of_some_hundred_requests_ends_well() -> None:
+    """Each with its end and its record, and no file left open; scripts/soak does 200,000."""
+    run = subprocess.run(
+        [sys.executable, "-P", "-m", "bench.soak", "--requests", "300"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "addon"), str(ROOT)))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "301 requests in" in run.stdout
+    assert "every request ended and has its record; no file was left open" in run.stdout
