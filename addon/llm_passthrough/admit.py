@@ -86,6 +86,7 @@ def judged(
 ) -> status.Page | None:
     """A page of ours that was asked for, or None: the exchange has its route. Raises Refusal."""
     request, stripped = flow.request, exchange.stripped
+    _check_version(request)
     check_fields(stripped.fields)
     if flow.is_replay:
         _repeated(flow, exchange, parts)
@@ -152,6 +153,13 @@ def _measure(request: http.Request, limits: Limits) -> None:
         raise too_large(limits.request_body)
     if int(length) > limits.request_buffer:
         request.stream = True
+
+
+def _check_version(request: http.Request) -> None:
+    """Whoever claims another version in plain text would have his request written anew for it, by
+    mitmproxy, as one that no seal is on (RFC 9112 2.3)."""
+    if request.http_version not in ("HTTP/1.1", "HTTP/1.0"):
+        raise Refusal("bad_request", "only HTTP/1.1 and HTTP/1.0 are spoken here")
 
 
 def _note(request: http.Request, exchange: Exchange, parts: Parts, state: status.State) -> None:

@@ -6,6 +6,7 @@ fields are raw (name, value) byte pairs; what no rule names keeps its order and 
 
 import hashlib
 import re
+import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,6 +47,10 @@ DOOR_HEADERS = frozenset(
     b"access-control-request-local-network".split()
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_SPELT = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ_", b"abcdefghijklmnopqrstuvwxyz-")
+_NO_NAME = bytes(
+    set(range(256)) - set(string.ascii_letters.encode() + b"0123456789!#$%&'*+-.^_`|~")
+)
 _FRAMING = frozenset(b"content-length transfer-encoding host".split())
 
 
@@ -107,7 +112,7 @@ def digest(token: SecretStr) -> bytes:
 def strip(fields: Fields, target: bytes) -> Stripped:
     """Take off every credential, hop-by-hop header and control header of a request."""
     named = _nominated(fields)
-    upgrade = any(n.lower() == b"upgrade" and v.lower() == b"websocket" for n, v in fields)
+    upgrade = _asks_websocket(fields)
     kept: list[tuple[bytes, bytes]] = []
     taken: list[tuple[bytes, bytes]] = []
     control: dict[bytes, bytes] = {}
@@ -133,7 +138,7 @@ def onward(fields: Fields) -> Fields:
     """A request's fields as a proxy passes them on: without what is for this hop alone, the
     client's own credentials among them."""
     named = _nominated(fields)
-    upgrade = any(n.lower() == b"upgrade" and v.lower() == b"websocket" for n, v in fields)
+    upgrade = _asks_websocket(fields)
     kept: list[tuple[bytes, bytes]] = []
     for name, value in fields:
         key = spelt(name)
@@ -219,8 +224,9 @@ def ask_to_retry(fields: Fields) -> Fields:
 
 
 def spelt(name: bytes) -> bytes:
-    """A header's name as it is compared: many servers take `X_Api_Key` for `x-api-key`."""
-    return name.lower().replace(b"_", b"-")
+    """A header's name as it is compared: many servers take `X_Api_Key` for `x-api-key`, and some
+    pass over what no name may hold (RFC 9110 5.1)."""
+    return name.translate(_SPELT, _NO_NAME)
 
 
 def _stays_here(key: bytes, named: frozenset[bytes]) -> bool:
@@ -231,6 +237,15 @@ def _stays_here(key: bytes, named: frozenset[bytes]) -> bool:
 def _spellings(secret: SecretStr) -> tuple[bytes, ...]:
     key = secret.get_secret_value()
     return tuple(form.encode() for form in (forms(key) if len(key) >= SHORTEST else {key}))
+
+
+def _asks_websocket(fields: Fields) -> bool:
+    """Whether this hop is to become a WebSocket: both headers say so (RFC 6455 4.1)."""
+    asked = [(n.lower(), v.lower()) for n, v in fields if n.lower() in (b"upgrade", b"connection")]
+    return (b"upgrade", b"websocket") in asked and any(
+        name == b"connection" and b"upgrade" in map(bytes.strip, value.split(b","))
+        for name, value in asked
+    )
 
 
 def _nominated(fields: Fields) -> frozenset[bytes]:

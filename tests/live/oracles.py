@@ -11,7 +11,6 @@ O7  the client got an answer or a close before a deadline
 
 import base64
 import contextlib
-import os
 import re
 import socket
 import threading
@@ -200,7 +199,7 @@ class Oracles:
     _sizes: dict[Path, int] = field(default_factory=dict)
     _output: int = 0
     _records: int = 0
-    _files: int = 0
+    _files: list[str] = field(default_factory=list)
     _resident: int = 0
 
     def begin(self) -> None:
@@ -210,15 +209,19 @@ class Oracles:
     def settle(self, growth: int = 64 << 20) -> None:
         """After a run of cases nothing of them is left: no open file, little memory (O5)."""
         end = time.monotonic() + DEADLINE
-        while self._open_files() > self._files and time.monotonic() < end:
+        while len(files := self._open_files()) > len(self._files) and time.monotonic() < end:
             time.sleep(0.05)
-        left = self._open_files() - self._files
-        assert left <= 0, f"O5: {left} files are still open"
+        left = sorted(set(files) - set(self._files))
+        assert len(files) <= len(self._files), f"O5: files are still open: {left}"
         grown = resident(self.gateway.process.pid) - self._resident
         assert grown < growth, f"O5: {grown >> 20} MB more than before"
 
-    def _open_files(self) -> int:
-        return len(os.listdir(f"/proc/{self.gateway.process.pid}/fd"))
+    def _open_files(self) -> list[str]:
+        found = []
+        for file in Path(f"/proc/{self.gateway.process.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed by now
+                found.append(str(file.readlink()))
+        return found
 
     def mark(self) -> None:
         """From here on is what a case did."""
