@@ -29,6 +29,7 @@ from llm_passthrough import (
     shutdown,
     spent,
     startup,
+    transport,
     views,
 )
 from llm_passthrough.allowance import Memory
@@ -97,6 +98,7 @@ class Life:
         """Read the configuration, make all parts, set mitmproxy's options. Raises ConfigError."""
         if faults := options.unsafe(master.options):
             raise ConfigError(*faults)
+        transport.install()
         self._begun = startup.read(master.options, self._env)
         settings = self._begun.settings
         parts = build(settings, self._env, master.options.passthrough_config or "environment")

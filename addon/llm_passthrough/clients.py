@@ -104,10 +104,14 @@ def check_fields(fields: Iterable[tuple[bytes, bytes]]) -> None:
 
     RFC 9110 5.5: a value has no control character but a tab; a folded line (RFC 9112 5.2) has.
     """
+    hosts = 0
     for name, value in fields:
+        hosts += name.lower() == b"host"
         if _CONTROL.search(value):
             shown = name.decode("latin-1")[:64]
             raise Refusal("bad_request", f"the header {shown} has a control character or a fold")
+    if hosts > 1:  # RFC 9112 3.2
+        raise Refusal("bad_request", "the request has more than one Host")
 
 
 def is_loopback(address: str) -> bool:

@@ -3,6 +3,9 @@
 A provider that refuses an upload answers and closes at once, while we are still sending. The
 next write then fails, and asyncio drops what the kernel has already received: the answer. Here it
 is read first, and the end of the connection is told as an ordinary end.
+
+A connection that mitmproxy closes while its own task waits for its turn stayed open for ever: the
+task was cancelled outside of where it looks for that. Here it is closed with the task.
 """
 
 import asyncio
@@ -12,12 +15,29 @@ import socket
 import weakref
 from typing import Any
 
-from mitmproxy.connection import Client, Server
-from mitmproxy.proxy.server import ConnectionIO
+from mitmproxy.connection import Client, Connection, Server
+from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 
 _RESET: weakref.WeakSet[Server] = weakref.WeakSet()
 _PIECE = 1 << 16
 _MOST = 1 << 20
+
+_handle_connection = ConnectionHandler.handle_connection
+
+
+def install() -> None:
+    """Put ours in the place of mitmproxy's."""
+    ConnectionHandler.handle_connection = _handle  # type: ignore[method-assign]
+
+
+async def _handle(self: ConnectionHandler, connection: Connection) -> None:
+    try:
+        await _handle_connection(self, connection)
+    finally:
+        io = self.transports.pop(connection, None)
+        if io is not None and io.writer is not None:
+            with contextlib.suppress(OSError):
+                io.writer.close()
 
 
 def transport_of(proxyserver: Any, client: Client, server: Server) -> ConnectionIO | None:

@@ -100,13 +100,14 @@ class Told:
     """What came of one case."""
 
     data: bytes
+    tunnel: str | None = None
     heard: bytes = b""
     fault: str | None = None
 
 
 def say(ground: Ground, message: Message) -> Told:
     """Send a message, hear what comes until the gateway closes; fails when it does not (O7)."""
-    told = Told(ground.fill(message.data()))
+    told = Told(ground.fill(message.data()), message.tunnel)
     try:
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             with _connected(ground, message.tunnel) as sock:
@@ -170,7 +171,7 @@ def _ends(sock: socket.socket) -> bool:
 
 def judge(ground: Ground, told: Sequence[Told]) -> str | None:
     """What is wrong with what these cases did, or None. Some were at the same time."""
-    sent = b"\n".join(each.data for each in told)
+    sent = b"\n".join(each.data + (each.tunnel or "").encode() for each in told)
     for each in told:
         if each.fault:
             return each.fault
@@ -265,7 +266,7 @@ def _asserted(check: Callable[[], None]) -> str | None:
     try:
         check()
     except AssertionError as error:
-        return str(error)[:2000]
+        return str(error)[:6000]
     return None
 
 
