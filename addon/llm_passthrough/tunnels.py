@@ -72,6 +72,7 @@ class Tunnels:
         """
         host, port = named(flow.request.host), flow.request.port
         exchange.route = Route(f"host:{host}", ())
+        _check_bare(flow.request)
         wall, sent = time.time(), exchange.stripped.proxy_credentials
         exchange.identity = identity = parts.clients.identify(sent, True, wall)
         identity.check(wall, proxy=True)
@@ -130,6 +131,13 @@ class Tunnels:
                 tunnel.finish("client_abort", _LEFT)
             else:
                 tunnel.finish("ok", None)
+
+
+def _check_bare(request: http.Request) -> None:
+    """Where a CONNECT had a body, two readers could take the tunnel's first bytes for it."""
+    length = request.headers.get("content-length", "0")
+    if length != "0" or "transfer-encoding" in request.headers:
+        raise Refusal("bad_request", "CONNECT has no body (RFC 9110 9.3.6)")
 
 
 async def judge(host: str, port: int, who: Identity, parts: Parts) -> Tunnel:

@@ -154,58 +154,68 @@ def mutation(function: Mutation) -> Mutation:
 _CONTROL = [bytes([code]) for code in (*range(0x20), 0x20, 0x7F, 0x80, 0x85, 0xA0, 0xFF)]
 _DOTS = b"/../ /..%2f /%2e%2e/ /.%2e/ /%252e%252e/ /..;/ /..%5c /..%00/ /./ /..".split()
 _ODD = [
-    *(b"@{EV} :1@{EV} \\@{EV} .evil.test -evil.test //{EV} /\\{EV} ///{EV} %2f%2f{EV} ;@{EV}".split()),
-    *(b"#@{EV} ?@{EV} #{EV} %23@{EV} %40{EV} /@{EV}/ /http://{EV}/ %0d%0aHost:{EV} %00 %20".split()),
-    *(b"// /// %2F %5c \\ ? # & ; : * ~ %zz %2 % + ?? ?a=1?b=2 &key=1".split()),
+    *rb"""@{EV} :1@{EV} \@{EV} .evil.test -evil.test //{EV} /\{EV} ///{EV} %2f%2f{EV} ;@{EV}
+    #@{EV} ?@{EV} #{EV} %23@{EV} %40{EV} /@{EV}/ /http://{EV}/ %0d%0aHost:{EV} %00 %20
+    // /// %2F %5c \ ? # & ; : * ~ %zz %2 % + ?? ?a=1?b=2 &key=1""".split(),
     *_DOTS,
     *_CONTROL,
-]  # fmt: skip
+]
 _PREFIXES = b"openai anthropic azure genai OpenAI %6fpenai bedrock".split()
 _HOSTS = [
-    *(b"{EV} {PR} {GW} {PR}@{EV} {GW}@{EV} {EV}:443 {PR}:443 {PR}:80 {PR}. {PR}.evil.test".split()),
-    *(b"evil.test localhost LOCALHOST localhost.evil.test 127.0.0.1.evil.test 127.1 0.0.0.0".split()),
-    *(b"2130706433 0x7f000001 [::1] [::ffff:127.0.0.66] 169.254.169.254 [fd00:ec2::254]".split()),
-    *(b"{GW},{EV} {GW}/ {GW}#{EV} {GW}\\@{EV} mitm.it x:99999 x:-1 : @ [ %31".split()),
-    b"", b" ", b"\x00", b"a b", b"\xc3\xa9.test",
-]  # fmt: skip
-_SCHEMES = b"http:// https:// HTTP:// ftp:// ws:// file:/// http:/ http:\\\\ //".split()
-_METHODS = (
-    b"GET HEAD OPTIONS PUT PATCH DELETE TRACE CONNECT PRI get Post connect M-SEARCH PROPFIND "
-    b"GET\tx POST\x00 \x7f".split(b" ")
-)
-_VERSIONS = [b" HTTP/1.0", b" HTTP/1.1 ", b" HTTP/9.9", b" HTTP/2.0", b" http/1.1", b" HTTP/1.1x", b"",
-             b" ", b" HTTP/1.1 HTTP/1.1", b" HTTP/0.9", b"  HTTP/1.1", b"\tHTTP/1.1"]  # fmt: skip
-_KEY_NAMES = (
-    b"Authorization AUTHORIZATION authorization Proxy-Authorization X-Api-Key X_Api_Key x-api-key "
-    b"Api-Key api_key X-Goog-Api-Key x_goog-api_key Cookie Ocp-Apim-Subscription-Key".split()
-)
-_KEY_PARAMETERS = (
-    b"key KEY api_key Api-Key access_token subscription-key k%65y %6bey api%5fkey".split()
-)
+    *rb"""{EV} {PR} {GW} {PR}@{EV} {GW}@{EV} {EV}:443 {PR}:443 {PR}:80 {PR}. {PR}.evil.test
+    evil.test localhost LOCALHOST localhost.evil.test 127.0.0.1.evil.test 127.1 0.0.0.0
+    2130706433 0x7f000001 [::1] [::ffff:127.0.0.66] 169.254.169.254 [fd00:ec2::254]
+    {GW},{EV} {GW}/ {GW}#{EV} {GW}\@{EV} mitm.it x:99999 x:-1 : @ [ %31""".split(),
+    *(b"", b" ", b"\x00", b"a b", b"\xc3\xa9.test"),
+]
+_SCHEMES = rb"http:// https:// HTTP:// ftp:// ws:// file:/// http:/ http:\\ //".split()
+_METHODS = [
+    *b"GET HEAD OPTIONS PUT PATCH DELETE TRACE CONNECT PRI get Post connect M-SEARCH".split(),
+    *(b"GET\tx", b"POST\x00", b"\x7f", b"M" * 5000),
+]
+_VERSIONS = [
+    *(b" HTTP/1.0", b" HTTP/1.1 ", b" HTTP/9.9", b" HTTP/2.0", b" http/1.1", b" HTTP/1.1x", b""),
+    *(b" ", b" HTTP/1.1 HTTP/1.1", b" HTTP/0.9", b"  HTTP/1.1", b"\tHTTP/1.1", b" HTTP/3"),
+]
+_KEY_NAMES = b"""Authorization AUTHORIZATION authorization Proxy-Authorization X-Api-Key X_Api_Key
+    x-api-key Api-Key api_key X-Goog-Api-Key x_goog-api_key Cookie
+    Ocp-Apim-Subscription-Key""".split()
+_KEY_PARAMETERS = b"""key KEY api_key Api-Key access_token subscription-key k%65y %6bey
+    api%5fkey""".split()
 _FIELDS = [
-    *(b"X-Forwarded-Host: {EV}|X-Forwarded-For: 6.6.6.6|Forwarded: host={EV}|Via: 1.1 {EV}".split(b"|")),
-    *(b"X-Original-URL: http://{EV}/|X-Rewrite-URL: http://{EV}/|X-HTTP-Method-Override: DELETE".split(b"|")),
-    *(b"Origin: https://evil.test|Origin: null|Origin: http://{GW}|Referer: https://evil.test/".split(b"|")),
-    *(b"Sec-Fetch-Site: cross-site|Sec-Fetch-Site: none|Access-Control-Request-Method: POST".split(b"|")),
-    *(b"Upgrade: h2c|Upgrade: websocket|Upgrade: H2C, foo|HTTP2-Settings: AAMAAABk".split(b"|")),
-    *(b"TE: trailers|Trailer: X-Api-Key|Keep-Alive: timeout=5|Proxy-Connection: keep-alive".split(b"|")),
-    *(b"Expect: 100-continue|Expect: 200-ok|Max-Forwards: 0|Range: bytes=0-".split(b"|")),
-    *(b"Connection: authorization, host|Connection: content-length|Connection: upgrade".split(b"|")),
-    *(b"OpenAI-Organization: org-evil|OpenAI-Project: p|x-goog-user-project: evil".split(b"|")),
-    *(b"azure-endpoint: https://{EV}|Content-Encoding: gzip|Content-Type: text/plain".split(b"|")),
-    *(b"x-passthrough-key: nobody|x-passthrough-capture: none|x-passthrough-replay: x".split(b"|")),
-    *(b"X-A: [openai/openai-main]|X-A: Bearer [openai/openai-main]|X-A: [client/1]".split(b"|")),
-    *(b"x-goog-upload-url: http://{EV}/|Location: http://{EV}/|Alt-Svc: h3=\":443\"".split(b"|")),
+    *b"""X-Forwarded-Host: {EV}|X-Forwarded-For: 6.6.6.6|Forwarded: host={EV}|Via: 1.1 {EV}
+X-Original-URL: http://{EV}/|X-Rewrite-URL: http://{EV}/|X-HTTP-Method-Override: DELETE
+Origin: https://evil.test|Origin: null|Origin: http://{GW}|Referer: https://evil.test/
+Sec-Fetch-Site: cross-site|Sec-Fetch-Site: none|Access-Control-Request-Method: POST
+Upgrade: h2c|Upgrade: websocket|Upgrade: H2C, foo|HTTP2-Settings: AAMAAABk|TE: trailers
+Trailer: X-Api-Key|Keep-Alive: timeout=5|Proxy-Connection: keep-alive|Expect: 100-continue
+Expect: 200-ok|Max-Forwards: 0|Range: bytes=0-|Connection: authorization, host
+Connection: content-length|Connection: upgrade|OpenAI-Organization: org-evil|OpenAI-Project: p
+x-goog-user-project: evil|azure-endpoint: https://{EV}|Content-Encoding: gzip
+Content-Type: text/plain|x-passthrough-key: nobody|x-passthrough-capture: none
+x-passthrough-replay: x|X-A: [openai/openai-main]|X-A: Bearer [openai/openai-main]
+X-A: [client/1]|x-goog-upload-url: http://{EV}/|Location: http://{EV}/|Alt-Svc: h3=":443"
+X-Empty:|: no name|no colon""".replace(b"\n", b"|").split(b"|"),
     b"Sec-WebSocket-Protocol: realtime, openai-insecure-api-key." + CLIENT,
     b"Sec-WebSocket-Protocol: openai-insecure-api-key." + CLIENT + b", x",
-    b"X-Long: " + b"x" * 9000, b"X-Empty:", b": no name", b"no colon", b" folded", b"\tfolded",
-]  # fmt: skip
-_TE = [b"Transfer-Encoding: " + value for value in
-       (b"chunked", b"Chunked", b"xchunked", b"identity", b"gzip, chunked", b"chunked, identity",
-        b"\x0bchunked", b" chunked ", b"\"chunked\"", b"chunked;q=1", b"", b"chunked\r\n x")]  # fmt: skip
-_TE += [b"Transfer-Encoding : chunked", b"Transfer_Encoding: chunked", b"Transfer-Encoding:\r\n chunked",
-        b"X: y\rTransfer-Encoding: chunked", b"X: y\nTransfer-Encoding: chunked"]  # fmt: skip
-_LENGTHS = b"0 1 5 +5 -1 0x5 5,5 05 99 5_0 1e1 \xb2".split() + [b"", b" ", b"9" * 30, b"5\x00"]
+    *(b"X-Long: " + b"x" * 9000, b" folded", b"\tfolded"),
+]
+_CODINGS = (
+    *(b"chunked", b"Chunked", b"xchunked", b"identity", b"gzip, chunked", b"chunked, identity"),
+    *(b"\x0bchunked", b" chunked ", b'"chunked"', b"chunked;q=1", b"", b"chunked\r\n x"),
+)
+_TE = [
+    *(b"Transfer-Encoding: " + value for value in _CODINGS),
+    *(b"Transfer-Encoding : chunked", b"Transfer_Encoding: chunked"),
+    *(b"Transfer-Encoding:\r\n chunked", b"X: y\rTransfer-Encoding: chunked"),
+    b"X: y\nTransfer-Encoding: chunked",
+]
+_BODIES = [
+    *(b"", b"[" * 9000, b'{"model":"a","model":"b"}', b'{"model":' + b"9" * 5000 + b"}", b"NaN"),
+    *(b'{"model":"projects/p/locations/x/y"}', b'{"api_base":"http://{EV}"}', b"\xff\xfe\x00"),
+    *(b'{"model":"\\ud800"}', b'{"cachedContent":"projects/x/locations/y/cachedContents/1"}'),
+]
+_LENGTHS = [*b"0 1 5 +5 -1 0x5 5,5 05 99 5_0 1e1 \xb2".split(), b"", b" ", b"9" * 30, b"5\x00"]
 
 
 def _path_at(chance: random.Random, message: Message, piece: bytes) -> None:
@@ -461,11 +471,7 @@ def a_byte(chance: random.Random, message: Message) -> None:
 @mutation
 def content(chance: random.Random, message: Message) -> None:
     """Another body, rightly framed."""
-    body = chance.choice([
-        b"", b"[" * 9000, b'{"model":"a","model":"b"}', b'{"model":' + b"9" * 5000 + b"}",
-        b'{"model":"projects/p/locations/x/y"}', b'{"api_base":"http://{EV}"}', b"\xff\xfe\x00",
-        b'{"model":"\\ud800"}', b"NaN", b'{"cachedContent":"projects/x/locations/y/cachedContents/1"}',
-    ])  # fmt: skip
+    body = chance.choice(_BODIES)
     message.body = body
     message.lines = [*_framed(message), b"Content-Length: %d" % len(body)]
 
