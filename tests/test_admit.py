@@ -98,6 +98,12 @@ def test_a_page_of_ours_is_no_exchange_with_a_provider(target: str, method: str)
     assert exchange.route is None
 
 
+def in_version(version: str) -> http.HTTPFlow:
+    made = flow(CHAT, "POST")
+    made.request.http_version = version
+    return made
+
+
 @pytest.mark.parametrize(
     ("made", "code"),
     [
@@ -111,6 +117,8 @@ def test_a_page_of_ours_is_no_exchange_with_a_provider(target: str, method: str)
             flow(CHAT, "POST", (b"Origin", b"https://evil.test")), "foreign_origin", id="a page"
         ),
         pytest.param(flow(CHAT, "POST", (b"X-A", b"a\r\n b")), "bad_request", id="a fold"),
+        pytest.param(flow(CHAT, "POST", (b"Host", b"localhost")), "bad_request", id="two Hosts"),
+        pytest.param(in_version("HTTP/2.0"), "bad_request", id="another version in plain text"),
     ],
 )
 def test_who_may_not_ask_is_refused_after_his_credentials_are_off(

@@ -295,6 +295,12 @@ def test_a_control_character_in_a_header_is_refused(value: bytes) -> None:
     assert (caught.value.code, "x-bad" in caught.value.message) == ("bad_request", True)
 
 
+def test_a_second_host_is_refused() -> None:
+    with pytest.raises(Refusal) as caught:
+        check_fields([(b"Host", b"a"), (b"x", b"1"), (b"HOST", b"a")])
+    assert "more than one Host" in caught.value.message
+
+
 def test_a_tab_and_any_visible_byte_are_let_through() -> None:
     check_fields([(b"x", b"a\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)))])
 

@@ -80,6 +80,14 @@ def test_a_credential_is_taken_off_in_every_spelling_and_as_often_as_it_stands(n
 
 
 @pytest.mark.parametrize(
+    "name", [b"\rAuthorization", b"X-Api-Key ", b"x-api\x00-key", b"Cookie\xff"]
+)
+def test_a_credential_under_a_name_that_is_none_is_one_too(name: bytes) -> None:
+    """Such a request is refused; it is recorded all the same."""
+    assert stripped((name, b"CLI-1")).fields == ()
+
+
+@pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, id=name.decode())

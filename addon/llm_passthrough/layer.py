@@ -118,8 +118,7 @@ class GatewayStream(UploadStream):
         waits = self.client_state == self.state_consume_request_body and not event.end_stream
         if waits and isinstance(self.flow.response, Refused):
             # At once: the body of a request that is refused anyhow may never come.
-            yield from self.answer()
-            self.client_state = self.state_drop_request_body
+            yield from self.answer_now()
 
     def handle_connect_regular(self) -> Commands[None]:
         """Dial what is only relayed at once: the client is told when that fails, and hears who

@@ -45,13 +45,19 @@ class UploadStream(HttpStream):
         if not (yield from self.check_killed(True)):
             yield from self.send_response()
 
+    def answer_now(self) -> Commands[None]:
+        """Answer, and drop what comes of the body; unless the client left in the meantime."""
+        yield from self.answer()
+        if self.client_state != self.state_errored:
+            self.client_state = self.state_drop_request_body
+
     def start_request_stream(self) -> Commands[None]:
         """Stream the request upwards, or drop its body when it was refused."""
         if (yield from self.make_server_connection()):
             head = RequestHeaders(self.stream_id, self.flow.request, end_stream=False)
             yield SendHttp(head, self.context.server)
             self.client_state = self.state_stream_request_body
-        elif self._answered:
+        elif self._answered and self.client_state != self.state_errored:
             self.client_state = self.state_drop_request_body
         else:
             self.client_state = self.state_errored
@@ -60,8 +66,7 @@ class UploadStream(HttpStream):
         """Buffer the body up to the limit; beyond it stream; refused, drop it and answer now."""
         if isinstance(event, RequestData):
             if self.flow.response is not None:
-                yield from self.answer()
-                self.client_state = self.state_drop_request_body
+                yield from self.answer_now()
                 return
             size = len(self.request_body_buf) + len(event.data)
             if size > self.request_body:

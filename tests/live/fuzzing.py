@@ -10,6 +10,7 @@ import random
 import re
 import socket
 import ssl
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,6 @@ from live.harness import (
     config_for,
     free_port,
     names_addon,
-    nursery,
 )
 from live.mutations import Case, Message, case
 from live.oracles import Listener, Oracles, answers_in, found
@@ -67,8 +67,8 @@ class Ground:
     """What is hunted: a gateway's port, who is behind it, and what is in its keeping.
 
     `whose` says which keys each provider may see. `written` looks at what was written since it was
-    last asked, `account` at all of it, which takes longer. `deadline` is in seconds; whoever
-    `may_hang` is not blamed for missing it.
+    last asked, `account` at all of it, which takes longer. `deadline` is in seconds. A fault
+    counts if it begins as one of `blamed`.
     """
 
     port: int
@@ -80,7 +80,7 @@ class Ground:
     written: Callable[[], None] = lambda: None
     account: Callable[[], None] = lambda: None
     deadline: float = 8.0
-    may_hang: bool = False
+    blamed: tuple[str, ...] = ("",)
     marks: list[int] = field(default_factory=list)
 
     def mark(self) -> None:
@@ -187,45 +187,49 @@ def _ends(sock: socket.socket) -> bool:
 
 def judge(ground: Ground, told: Sequence[Told]) -> str | None:
     """What is wrong with what these cases did, or None. Some were at the same time."""
+    faults = (fault for fault in _faults(ground, told) if fault.startswith(ground.blamed))
+    return next(faults, None)
+
+
+def _faults(ground: Ground, told: Sequence[Told]) -> Iterator[str]:
     sent = b"\n".join(each.data + (each.tunnel or "").encode() for each in told)
     for each in told:
-        if each.fault and not ground.may_hang:
-            return each.fault
         if keys := found(KEYS.values(), each.heard):
-            return f"O1: the client got {keys}"
+            yield f"O1: the client got {keys}"
+        if each.fault:
+            yield each.fault
     if ground.evil.connections:
-        return f"O3: somebody evil was dialled, and heard {ground.evil.received}"
+        yield f"O3: somebody evil was dialled, and heard {ground.evil.received}"
     for number, head, body in ground.seen():
-        if fault := _judge_sent(ground.whose[number], head, body, sent):
-            return f"{fault}: {(head + body)[:400]!r}"
-    return None
+        for fault in _faults_sent(ground.whose[number], head, body, sent):
+            yield f"{fault}: {(head + body)[:400]!r}"
+        # In a tunnel each path is the provider's own.
+        if b"/smuggled" in head[:20] and not any(each.tunnel for each in told):
+            yield f"a request inside of another one: {head!r}"
 
 
-def _judge_sent(own: frozenset[str], head: bytes, body: bytes, sent: bytes) -> str | None:
-    """What is wrong with a request that reached a provider, or None."""
+def _faults_sent(own: frozenset[str], head: bytes, body: bytes, sent: bytes) -> Iterator[str]:
+    """What is wrong with a request that reached a provider."""
     whole = head + body
     line, *fields = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     names = [each.partition(b":")[0].decode("latin-1").lower() for each in fields]
     keys = [name for name, key in KEYS.items() if found([key], whole)]
     if found([CLIENT_KEY], whole):
-        return "O2: the client's credential went to a provider"
+        yield "O2: the client's credential went to a provider"
     if len(keys) != 1 or not set(keys) <= own or whole.count(KEYS[keys[0]].encode()) != 1:
-        return f"O1: the keys of {keys or 'nobody'}, not one of {sorted(own)} once"
-    if _asked(keys[0]) not in unquote_to_bytes(unquote_to_bytes(sent)).lower():
-        return f"O1: the key of {keys[0]}, which nobody asked for"
-    if sum(name in CREDENTIALS for name in names) != 1 or KEYS[keys[0]].encode() in line:
-        return "O1: not one credential, in a header of its own"
+        yield f"O1: the keys of {keys or 'nobody'}, not one of {sorted(own)} once"
+    elif _asked(keys[0]) not in unquote_to_bytes(unquote_to_bytes(sent)).lower():
+        yield f"O1: the key of {keys[0]}, which nobody asked for"
+    if sum(name in CREDENTIALS for name in names) != 1 or found(KEYS.values(), line):
+        yield "O1: not one credential, in a header of its own"
     if not _LINE.fullmatch(line) or not all(map(_FIELD.fullmatch, fields)):
-        return "no plain request"
-    if b"/smuggled" in line.partition(b"?")[0][:20] or "x-smuggled" in names:
-        return "a request inside of another one"
-    socket_asked = b"upgrade: websocket" in head.lower() and b"connection: upgrade" in head.lower()
-    others = [name for name in names if not (socket_asked and name == "upgrade")]
-    if names.count("host") != 1 or any(map(NEVER_SENT.match, others)):
-        return "not one Host, or a header of another hop"
+        yield "no plain request"
+    asks_socket = {b"upgrade: websocket", b"connection: upgrade"} <= {f.lower() for f in fields}
+    hop = [name for name in names if NEVER_SENT.match(name)]
+    if names.count("host") != 1 or hop != ["upgrade"] * asks_socket:
+        yield "not one Host, or a header of another hop"
     if len({"content-length", "transfer-encoding"} & set(names)) > 1:
-        return "two lengths"
-    return None
+        yield "two lengths"
 
 
 def _asked(provider: str) -> bytes:
@@ -401,8 +405,8 @@ def naive(folder: Path) -> Iterator[Ground]:
     script.write_text(NAIVE.replace("{url}", first.url).replace("{key}", KEYS["openai"]))
     command = [str(BIN / "mitmdump"), "-q", "-s", str(script), "-p", str(port)]
     command += ["--set", f"confdir={folder}", "-s", str(names_addon(folder, {}))]
-    with (folder / "output.log").open("wb") as log:
-        process = nursery().start(command, clean_environment(), folder, log.fileno())
+    with (folder / "output.log").open("wb") as log:  # not from the nursery: nothing of ours in it
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment())
     for _ in range(600):
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -410,7 +414,7 @@ def naive(folder: Path) -> Iterator[Ground]:
         time.sleep(0.05)
     try:
         yield Ground(port, (first,), evil, (frozenset({"openai"}),), folder / "dialled.txt",
-                     deadline=1.0, may_hang=True)  # fmt: skip
+                     deadline=1.0, blamed=("O1", "O3"))  # fmt: skip
     finally:
         process.kill()
         process.wait()

@@ -218,8 +218,15 @@ _BODIES = [
 _LENGTHS = [*b"0 1 5 +5 -1 0x5 5,5 05 99 5_0 1e1 \xb2".split(), b"", b" ", b"9" * 30, b"5\x00"]
 
 
+def _free(message: Message) -> int:
+    """How much of a target may be spoilt: not a credential's parameter, which would then be one
+    that nobody knows, and rightly go on."""
+    query = message.target.find(b"?")
+    return query if query >= 0 and CLIENT in message.target else len(message.target)
+
+
 def _path_at(chance: random.Random, message: Message, piece: bytes) -> None:
-    at = chance.randint(0, len(message.target))
+    at = chance.randint(0, _free(message))
     message.target = message.target[:at] + piece + message.target[at:]
 
 
@@ -263,10 +270,11 @@ def another_prefix(chance: random.Random, message: Message) -> None:
 def encoded(chance: random.Random, message: Message) -> None:
     """Some bytes of the target as %XX, once or twice."""
     out = []
-    for byte in message.target:
+    free = _free(message)
+    for byte in message.target[:free]:
         escape = b"%%%02x" % byte if chance.random() < 0.1 else bytes([byte])
         out.append(b"%25" + escape[1:] if len(escape) > 1 and chance.random() < 0.3 else escape)
-    message.target = b"".join(out)
+    message.target = b"".join(out) + message.target[free:]
 
 
 @mutation
@@ -462,7 +470,7 @@ def before(chance: random.Random, message: Message) -> None:
 @mutation
 def a_byte(chance: random.Random, message: Message) -> None:
     """Any byte of the request line is another one."""
-    at = chance.randrange(len(message.target) or 1)
+    at = chance.randrange(_free(message) or 1)
     other = bytes([chance.randrange(256)])
     message.target = message.target[:at] + other + message.target[at + 1 :]
     message.whole = False
