@@ -37,6 +37,7 @@ STATUSES = {
     "too_many_connections": 503,
     "request_timeout": 408,
     "body_too_large": 413,
+    "message_too_large": 413,
     "target_too_long": 414,
     "head_too_large": 431,
     "internal": 500,

@@ -34,7 +34,7 @@ LEVELS = (
     "recorder routes links keys wire ledger",
     "sinks seal http1 hosts identities resend upstreams spent cors flows heads",
     "intake verdict build status views transport framing turns",
-    "uploads exchange banner",
+    "uploads websocket exchange banner",
     "layer",
     "lean",
     "replies keep tunnels endings",
@@ -49,7 +49,8 @@ LEVELS = (
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
 MITMPROXY = frozenset(
     "gateway guard reloading egress tunnels keep seal http1 heads intake uploads layer flows "
-    "sweep transport admit attach views web replies cli pages reflow canary decoy lean".split()
+    "sweep websocket transport admit attach views web replies cli pages reflow canary decoy "
+    "lean".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.

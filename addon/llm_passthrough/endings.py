@@ -78,12 +78,22 @@ def of_stop(exchange: Exchange) -> Ending:
     return OK if exchange.complete() else _STOPPED
 
 
-def of_talk(exchange: Exchange, code: int | None, reason: str | None, by_client: bool) -> Ending:
-    """The end of a WebSocket, closed with `code` by one side."""
+def of_talk(
+    exchange: Exchange,
+    code: int | None,
+    reason: str | None,
+    by_client: bool,
+    fault: Refusal | None = None,
+) -> Ending:
+    """The end of a WebSocket, closed with `code` by one side, or by us for a `fault` of one."""
+    if fault is not None and by_client:
+        return Ending("refused", Fault(fault.code, fault.message, "client"))
+    if fault is not None:
+        return Ending("upstream_error", Fault(fault.code, fault.message, "upstream"))
     if exchange.timed_out:
         text = f"it was open for too long ({exchange.timed_out})"
         return Ending("timeout", Fault("upstream_timeout", text, "gateway"))
-    outcome, fault = failures.of_websocket(code, reason, by_client)
+    outcome, told = failures.of_websocket(code, reason, by_client)
     if outcome == "client_abort" and exchange.complete():
         return OK  # it left between two responses; Codex does
-    return Ending(outcome, fault)
+    return Ending(outcome, told)

@@ -74,6 +74,7 @@ CODES: dict[str, Code] = {
     "too_many_connections": Code(503, retry=True),
     "request_timeout": Code(408, retry=True),
     "body_too_large": Code(413),
+    "message_too_large": Code(413),
     "target_too_long": Code(414),
     "misdirected": Code(421),
     "head_too_large": Code(431),

@@ -51,9 +51,8 @@ from llm_passthrough.tee import Tee
 from llm_passthrough.tickets import Tickets
 from llm_passthrough.transport import was_reset
 from llm_passthrough.tunnels import Tunnels
+from llm_passthrough.websocket import keep_last
 from llm_passthrough.wire import clean_reason, lowered, with_length
-
-_MESSAGES_KEPT = 200
 
 
 class Gateway:
@@ -215,8 +214,7 @@ class Gateway:
             turn = exchange.hear(messages[-1].from_client, messages[-1].content)
             if turn is not None:
                 self.writer.put(turn)
-        if len(messages) > 2 * _MESSAGES_KEPT:
-            del messages[:-_MESSAGES_KEPT]
+        keep_last(messages)
 
     @quiet
     def websocket_end(self, flow: http.HTTPFlow) -> None:
@@ -224,7 +222,8 @@ class Gateway:
         exchange, talk = self.live.get(flow), flow.websocket
         if exchange is not None and talk is not None:
             by_client = bool(talk.closed_by_client)
-            ending = endings.of_talk(exchange, talk.close_code, talk.close_reason, by_client)
+            code, reason, fault = talk.close_code, talk.close_reason, client_fault(flow)
+            ending = endings.of_talk(exchange, code, reason, by_client, fault)
             self._finish(flow, exchange, ending)
 
     # -- how it is done -----------------------------------------------------------------------

@@ -29,7 +29,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 
-from llm_passthrough import flows, http1, intake
+from llm_passthrough import flows, http1, intake, websocket
 from llm_passthrough.config import Limits
 from llm_passthrough.flows import Refused
 from llm_passthrough.intake import ClientFault, HangUp, Overdue
@@ -220,6 +220,8 @@ def install(limits: Limits) -> None:
     UploadStream.request_body = limits.request_body
     http1.install()
     intake.install(layers)
+    websocket.Talk.longest = limits.websocket_message
+    websocket.install(layers)
     HttpLayer.make_stream = _make_stream  # type: ignore[method-assign]
 
 
@@ -234,6 +236,7 @@ def _fits() -> bool:
         known
         and all(callable(getattr(HttpStream, name, None)) for name in steps)
         and "Http1Server" in HttpLayer._handle_event.__code__.co_names
+        and "WebsocketLayer" in HttpStream.flow_done.__code__.co_names
     )
 
 

@@ -4,12 +4,15 @@ Threat catalogue: B11, B13, B14, B16, B20 odd and endless messages; I01 to I15 e
 gateway's limits are small, so that nothing has to be waited for.
 """
 
+import base64
 import contextlib
+import hashlib
 import json
+import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -36,6 +39,7 @@ LIMITS = {
     "request_headers": 30,
     "request_buffer": 200_000,
     "request_body": 500_000,
+    "websocket_message": 200_000,
 }
 TIMEOUTS = {"request_head": 0.6, "request_body": 0.8, "keep_alive": 1.0}
 # What a 408 may take on a busy machine.
@@ -428,3 +432,105 @@ def test_the_head_of_an_answer_comes_to_an_end(
     assert heard.status == 502
     oracles.check(heard.data, 1)
     upstream.failures.clear()
+
+
+# -- WebSockets ------------------------------------------------------------------------------------
+
+
+def frame(data: bytes, opcode: int = 1, fin: bool = True, mask: bool = True) -> bytes:
+    """A WebSocket frame (RFC 6455 5.2); a mask of zeros changes nothing."""
+    size = len(data)
+    head = bytes([opcode | (0x80 if fin else 0)])
+    marked = 0x80 if mask else 0
+    if size < 126:
+        head += bytes([marked | size])
+    elif size < 1 << 16:
+        head += bytes([marked | 126]) + size.to_bytes(2)
+    else:
+        head += bytes([marked | 127]) + size.to_bytes(8)
+    return head + (bytes(4) if mask else b"") + data
+
+
+def talking(gateway: Gateway) -> Wire:
+    """A WebSocket that is open."""
+    wire = Wire.to(gateway.port, PATIENCE)
+    lines = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+    lines.append("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    wire.send(head(*lines, target="/openai_passthrough/v1/realtime?model=m", method="GET"))
+    assert wire.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+    return wire
+
+
+def accepts(then: bytes = b"") -> Callable[[Wire], None]:
+    """A provider that opens a WebSocket, says this, and reads on."""
+
+    def talk(wire: Wire) -> None:
+        key = re.search(rb"(?i)sec-websocket-key: *(\S+)", wire.until(b"\r\n\r\n"))
+        assert key
+        guid = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(key[1] + guid).digest())
+        wire.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):
+            wire.send(then)
+        wire.rest()
+
+    return talk
+
+
+LARGE = LIMITS["websocket_message"]
+ENDLESS = [
+    pytest.param(frame(b"x" * 2 * LARGE), b"", id="I10-one-frame"),
+    pytest.param(
+        frame(b"", fin=False) + frame(b"x" * 5000, 0, fin=False) * (2 * LARGE // 5000),
+        b"",
+        id="I10-fragments",
+    ),
+    pytest.param(
+        frame(b"x", fin=False) + frame(b"x", 0, fin=False) * 20_000, b"", id="I10-tiny-fragments"
+    ),
+    pytest.param(b"", frame(b"x" * 2 * LARGE, mask=False), id="I10-of-the-provider"),
+]
+
+
+@pytest.mark.parametrize(("said", "answered"), ENDLESS)
+def test_a_message_without_an_end_is_closed(
+    oracles: Oracles, upstream: Upstream, strict: Gateway, said: bytes, answered: bytes
+) -> None:
+    upstream.talk = accepts(answered)
+    start = resident(strict.process.pid)
+    forget_peak(strict.process.pid)
+    with talking(strict) as wire:
+        with contextlib.suppress(OSError):
+            wire.send(said)
+        rest = wire.rest()
+    assert (1009).to_bytes(2) in rest[:8], rest[:40]
+    assert resident(strict.process.pid, "VmHWM") - start < 15 * MB
+    (record,) = oracles.new_records(1)
+    assert record["outcome"] == ("refused" if said else "upstream_error")
+    assert record["error"]["type"] == "message_too_large"
+    oracles.check()
+    assert upstream.failures == []
+
+
+def test_pings_and_many_messages_fill_neither_memory_nor_the_log(
+    oracles: Oracles, upstream: Upstream, strict: Gateway
+) -> None:
+    """I10."""
+    upstream.talk = accepts()
+    before = strict.log_path.stat().st_size
+    forget_peak(strict.process.pid)
+    start = resident(strict.process.pid)
+    with talking(strict) as wire:
+        wire.sock.settimeout(4 * PATIENCE)
+        wire.send(frame(b"ping-of-a-client", 9) * 1000)
+        wire.send(frame(b"{}") * 200)
+        for _ in range(60):
+            wire.send(frame(b"x" * 100_000))
+        wire.send(frame((1000).to_bytes(2), 8))
+        assert (1000).to_bytes(2) in wire.rest()
+    assert resident(strict.process.pid, "VmHWM") - start < 40 * MB
+    assert strict.log_path.stat().st_size - before < 8192
+    oracles.check(records=1)

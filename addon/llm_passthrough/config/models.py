@@ -243,6 +243,7 @@ class Limits(Section):
     request_head: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 << 10
     request_headers: Annotated[int, Field(ge=16, le=10_000)] = 100
     request_body: Bytes = 4 << 30
+    websocket_message: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
     requests: Number = 1000
     requests_per_client: Number = 500
     connections: Number = 2000
