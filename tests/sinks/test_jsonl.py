@@ -161,22 +161,27 @@ def test_it_may_be_closed_twice(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("before", "after", "torn"),
     [
-        pytest.param(b"", b'{"n":1}\n', id="empty"),
-        pytest.param(b'{"n":0}\n', b'{"n":0}\n{"n":1}\n', id="whole"),
-        pytest.param(b'{"n":0}\n{"n":', b'{"n":0}\n{"n":\n{"n":1}\n', id="torn"),
-        pytest.param(b'{"n":0}', b'{"n":0}\n{"n":1}\n', id="only the line break is missing"),
+        pytest.param(b"", b'{"n":1}\n', None, id="empty"),
+        pytest.param(b'{"n":0}\n', b'{"n":0}\n{"n":1}\n', None, id="whole"),
+        pytest.param(b'{"n":0}\n{"n":', b'{"n":0}\n{"n":\n{"n":1}\n', 5, id="torn"),
+        pytest.param(b'{"n":', b'{"n":\n{"n":1}\n', 5, id="nothing but a torn one"),
+        pytest.param(b'{"n":0}', b'{"n":0}\n{"n":1}\n', None, id="only the line break is missing"),
+        pytest.param(b"[" * 9999, b"[" * 9999 + b'\n{"n":1}\n', 9999, id="torn deep inside"),
     ],
 )
-def test_a_torn_last_line_does_not_spoil_the_next_record(
-    path: Path, before: bytes, after: bytes
+def test_a_torn_last_line_is_told_and_does_not_spoil_the_next_record(
+    path: Path, before: bytes, after: bytes, torn: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """K02."""
     path.write_bytes(before)
     sink = jsonl(path)
     put(sink, 1)
     sink.close()
     assert path.read_bytes() == after
+    told = f"1 record was cut off at its end ({torn} bytes" in caplog.text
+    assert told is (torn is not None)
 
 
 # -- what others do to it ---------------------------------------------------------------------

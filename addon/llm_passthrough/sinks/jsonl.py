@@ -6,6 +6,7 @@ write, or a full disk) is ended with a line break, so that it never spoils the n
 
 import errno
 import fcntl
+import json
 import logging
 import os
 import stat
@@ -17,6 +18,7 @@ from llm_passthrough.errors import ConfigError
 from llm_passthrough.record import Record
 
 _LOG = logging.getLogger(__name__)
+_TAIL = 16 << 20  # bytes in which the beginning of a torn line is looked for
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -86,12 +88,25 @@ class Jsonl:
                 raise OSError(errno.EINVAL, "not a regular file")
             os.fchmod(fd, 0o600)
             if status.st_size and os.pread(fd, 1, status.st_size - 1) != b"\n":
-                os.write(fd, b"\n")
+                self._mend(fd, status.st_size)
         except OSError:
             os.close(fd)
             raise
         self._fd, self._file = fd, (status.st_dev, status.st_ino)
         self._born = status.st_mtime if status.st_size else self._clock()
+
+    def _mend(self, fd: int, size: int) -> None:
+        """End a last line that has no end, and say so where a record was lost with it."""
+        tail = os.pread(fd, _TAIL, max(0, size - _TAIL)).rpartition(b"\n")[2]
+        os.write(fd, b"\n")
+        try:
+            json.loads(tail)
+        except (ValueError, RecursionError):
+            _LOG.warning(
+                "%s: 1 record was cut off at its end (%d bytes of it are left); readers skip it",
+                self._path,
+                len(tail),
+            )
 
     def _locked(self) -> int:
         fd = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
