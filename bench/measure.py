@@ -23,7 +23,8 @@ class Case:
     """Something to measure: `run` gives one number in `unit`.
 
     `against` is the name of the case that the ratio is to; `goal` is the most that the best round
-    should come to. A case that `once` is said of is run in the first round only.
+    should come to. A case that `once` is said of is run in the first round only. Cases with a
+    `row` and a `column` are shown in a table of their own, see grid.py.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Case:
     against: str | None = None
     goal: float | None = None
     once: bool = False
+    row: str = ""
+    column: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ def table(results: Sequence[Result]) -> Table:
     shown.add_column("unit")
     for result in results:
         case = result.case
+        if case.row:
+            continue
         best = min(result.values)
         missed = case.goal is not None and best > case.goal
         shown.add_row(

@@ -1,6 +1,6 @@
 """The state of one request and its answer while it is alive."""
 
-import os
+import random
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -32,7 +32,7 @@ def new_id(ago: float = 0.0) -> str:
 
     It is of the moment that was so many seconds ago.
     """
-    return f"{time.time_ns() // 1_000_000 - round(ago * 1000):012x}{os.urandom(8).hex()}"
+    return f"{time.time_ns() // 1_000_000 - round(ago * 1000):012x}{random.getrandbits(64):016x}"
 
 
 def is_id(text: str) -> bool:

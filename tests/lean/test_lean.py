@@ -10,7 +10,8 @@ from llm_passthrough import lean
 from llm_passthrough.cli import launch
 from llm_passthrough.lean import messages
 from llm_passthrough.lean.plain import Plain
-from mitmproxy import addonmanager, exceptions, hooks, http
+from mitmproxy import addonmanager, connection, exceptions, flow, hooks, http
+from mitmproxy.net.http import url
 from mitmproxy.options import Options
 from mitmproxy.proxy import mode_servers, server
 from mitmproxy.proxy.layers.http import HttpRequestHook
@@ -25,6 +26,9 @@ def _as_it_was() -> Iterator[None]:
         patch.setattr(mode_servers, "ProxyConnectionHandler", mode_servers.ProxyConnectionHandler)
         for name in ("__init__", "get_all", "get", "__contains__"):
             patch.setattr(http.Headers, name, getattr(http.Headers, name))
+        patch.setattr(url, "parse_authority", url.parse_authority)
+        patch.setattr(flow, "uuid", flow.uuid)
+        patch.setattr(connection, "uuid", connection.uuid)
         patch.setattr(http.MessageData, "__post_init__", http.MessageData.__post_init__)
         root = logging.getLogger()
         before = list(root.handlers)
@@ -176,10 +180,10 @@ async def test_who_asks_is_told_of_a_flows_changes(master: lean.Lean) -> None:
         def update(self, flows: list[object]) -> None:
             told.extend(flows)
 
-    flow = tflow.tflow()
+    changed = tflow.tflow()
     master.addons.add(Asks())
-    await master.addons.handle_lifecycle(HttpRequestHook(flow))
-    assert told == [flow]
+    await master.addons.handle_lifecycle(HttpRequestHook(changed))
+    assert told == [changed]
 
 
 async def test_what_is_there_at_the_start_is_not_looked_through_again(master: lean.Lean) -> None:
@@ -245,6 +249,28 @@ def test_headers_are_made_as_mitmproxy_makes_them() -> None:
     lean.install()
     assert (http.Headers(pairs).fields, http.Headers([(b"A", b"1")], x_y="z").fields) == right
     assert http.Headers().fields == ()
+
+
+@pytest.mark.parametrize(
+    "authority",
+    ["localhost:8080", "example.com", "[::1]:1", "a b", "x" * 300, b"h:1", ":", "h:99999", ""],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_an_authority_is_read_as_mitmproxy_reads_it(authority: str | bytes, check: bool) -> None:
+    def read(how: Callable[..., object]) -> object:
+        try:
+            return how(authority, check)
+        except ValueError as error:
+            return str(error)
+
+    for _ in range(2):
+        assert read(messages._parsed_authority) == read(messages._authority)
+
+
+def test_ids_are_others_each_time() -> None:
+    ids = {messages._new_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(len(id_) == 32 for id_ in ids)
 
 
 def test_hooks_of_connections_are_about_one_thing() -> None:

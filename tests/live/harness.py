@@ -183,7 +183,8 @@ class Gateway:
         self.log_path = output or folder / "output.log"
         real = real or any(map(EARLY.match, env or {}))
         more = {"HOME": str(folder), "PYTHONUNBUFFERED": "1"} | (env or {})
-        if program == "mitmdump" and FLAVOUR == "serve" and not real:
+        ours = SCRIPT.name == "passthrough.py"
+        if program == "mitmdump" and FLAVOUR == "serve" and ours and not real:
             program, args, scripts = as_serve(args)
             more |= {"LLM_PASSTHROUGH_TEST_SCRIPTS": scripts} if scripts else {}
         command = self._command(program, config, args)

@@ -1,11 +1,18 @@
 """mitmproxy's messages without the looks that cost more than they tell."""
 
+import random
 from collections.abc import Iterable
+from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
-from mitmproxy import http
+from mitmproxy import connection, flow, http
+from mitmproxy.net.http import url
 
 _headers = http.Headers.__init__
+_authority = url.parse_authority
+_known_authority = lru_cache(maxsize=64)(url.parse_authority)
+_SHORT = 256
 
 
 def install() -> None:
@@ -16,6 +23,20 @@ def install() -> None:
     http.Headers.get_all = _all  # type: ignore[method-assign]
     http.Headers.get = _get  # type: ignore[assignment, method-assign]
     http.Headers.__contains__ = _has  # type: ignore[assignment, method-assign]
+    url.parse_authority = _parsed_authority
+    # Flows and connections are told apart by their ids; none of those is a secret.
+    flow.uuid = connection.uuid = SimpleNamespace(uuid4=_new_id)  # type: ignore[attr-defined, assignment]
+
+
+def _new_id() -> str:
+    return f"{random.getrandbits(128):032x}"
+
+
+def _parsed_authority(authority: str | bytes, check: bool) -> tuple[str, int | None]:
+    """Most clients name one host alone."""
+    known: Any = _known_authority if len(authority) < _SHORT else _authority
+    found: tuple[str, int | None] = known(authority, check)
+    return found
 
 
 def _unchecked(self: http.MessageData) -> None:
