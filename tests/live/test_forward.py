@@ -9,12 +9,14 @@ import json
 import socket
 import ssl
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from llm_passthrough.cli import clients_file
 from websockets.sync.client import connect
 
 from live.harness import (
@@ -599,6 +601,7 @@ def test_a_proxy_client_that_is_not_known_gets_407(strict: Desk, headers: tuple[
 
 
 def test_another_machine_may_come_in_with_a_token(strict: Desk) -> None:
+    """D08: and without one it is refused."""
     address = own_address()
     if address is None:
         pytest.skip("this machine has no address but loopback")
@@ -608,8 +611,9 @@ def test_another_machine_may_come_in_with_a_token(strict: Desk) -> None:
     assert httpx.get(url + models).status_code == 401
     assert httpx.get(url + models, headers={"Authorization": TOKEN}).status_code == 200
     assert strict.oracles.new_records(2)[1]["client"] == "alice"
-    assert "keys" in httpx.get(f"{strict.gateway.url}/health?keys").json()
-    assert "keys" not in httpx.get(f"{url}/health?keys").json()
+    for more in ("keys", "clients"):
+        assert more in httpx.get(f"{strict.gateway.url}/health?{more}").json()
+        assert more not in httpx.get(f"{url}/health?{more}").json()
     strict.oracles.check()
 
 
@@ -672,3 +676,35 @@ def test_without_leave_an_opened_host_must_have_a_certificate_that_is_right(stri
     upstream.stop()
     assert status_of(head) == 502
     strict.oracles.check(head, 1)
+
+
+def test_an_open_tunnel_is_of_no_use_to_a_client_that_is_no_more(strict: Desk) -> None:
+    """Who is asked about each request inside is the client as it is configured then."""
+    token, hashed = clients_file.new_token()
+    file = strict.gateway.folder / "gateway.yaml"
+    rules = {"routes": ["api.openai.com"], "models": ["gpt-4o"]}
+
+    def add(clients: list[Any]) -> None:
+        clients.append({"name": "short", "tokens": [hashed]} | rules)
+
+    def until(status: bytes) -> None:
+        while strict.connect("api.openai.com:443", basic("x", token))[1].split()[1] != status:
+            time.sleep(0.1)
+
+    clients_file.change(file, add)
+    until(b"200")
+    refused = strict.connect("api.anthropic.com:443", basic("x", token))[1]
+    assert b"x-passthrough-error: route_denied" in refused
+    with strict.inside("api.openai.com", basic("x", token)) as wire:
+
+        def ask(model: str) -> bytes:
+            body = json.dumps(CHAT | {"model": model}).encode()
+            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: api.openai.com\r\n"
+            wire.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            return wire.message()[0]
+
+        assert status_of(ask("gpt-4o")) == 200
+        assert b"x-passthrough-error: model_denied" in ask("gpt-4o-mini")
+        clients_file.change(file, clients_file.remove("short"))
+        until(b"407")
+        assert b"x-passthrough-error: unknown_client" in ask("gpt-4o")

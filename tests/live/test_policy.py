@@ -162,6 +162,36 @@ def test_a_rule_lets_through_or_refuses_and_says_which_it_was(
     assert not scene.oracles.new(), "it went to the provider"
 
 
+def proxied(scene: Scene, token: str, target: str) -> Heard:
+    """Ask for a tunnel with a token as the proxy's password."""
+    login = f"Proxy-Authorization: Basic {basic('x:' + token)}" if token else "X-Nothing: here"
+    head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n\r\n"
+    return talk(scene.gateway.port, head.encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "status", "code"),
+    [
+        pytest.param("", "api.openai.com:443", 407, "proxy_unknown_client", id="D08-no token"),
+        pytest.param("stranger-0123456789", "api.openai.com:443", 407, "proxy_unknown_client",
+                     id="D08-no token of ours"),
+        pytest.param(LAST_YEAR, "api.openai.com:443", 407, "proxy_expired_token", id="expired"),
+        pytest.param("off", "api.openai.com:443", 403, "client_disabled", id="switched off"),
+        pytest.param("routes", "api.openai.com:443", 403, "route_denied", id="another route"),
+        pytest.param("routes", "example.com:443", 403, "route_denied", id="any other host"),
+        pytest.param("anybody", "example.com:443", 403, "forward_blocked", id="no relay"),
+    ],
+)  # fmt: skip
+def test_who_takes_us_for_its_proxy_is_judged_before_a_tunnel_is_opened(
+    scene: Scene, name: str, target: str, status: int, code: str
+) -> None:
+    scene.oracles.mark()
+    heard = proxied(scene, TOKENS.get(name, name), target)
+    assert (heard.status, heard.header("x-passthrough-error")) == (status, code)
+    assert (heard.header("proxy-authenticate") is not None) is (status == 407)
+    scene.oracles.check(heard.data, records=1)
+
+
 def test_a_body_that_is_too_long_to_be_read_needs_a_rule_that_does_not_ask(
     scene: Scene, tmp_path: Path
 ) -> None:
