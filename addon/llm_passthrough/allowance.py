@@ -15,7 +15,10 @@ from typing import NamedTuple, Protocol
 from llm_passthrough.errors import Refusal
 from llm_passthrough.policy import Client, Limits
 
-_MINUTE, _DAY = 60, 86_400
+DAY = 86_400
+"""Seconds."""
+_MINUTE = 60
+_NONE = Limits()
 _PATIENCE = 10.0
 """Seconds for which a request waits until the records of this month were read."""
 _AGAIN = 10.0
@@ -103,7 +106,7 @@ def _shown(client: Client, used: Used) -> dict[str, object]:
 
 def day_of(epoch: float) -> int:
     """The number of a day, in UTC."""
-    return int(epoch // _DAY)
+    return int(epoch // DAY)
 
 
 def month_of(epoch: float) -> int:
@@ -164,7 +167,7 @@ _RULES = (
         "the daily budget of ${}",
         lambda limits: limits.daily,
         lambda used, limits: used.day.money(limits),
-        lambda now: (day_of(now) + 1) * _DAY,
+        lambda now: (day_of(now) + 1) * DAY,
     ),
     _Rule(
         "tokens_per_minute",
@@ -222,7 +225,8 @@ class Memory:
         if client.limits.budgeted and self._read is not None and self._past is None:
             await self._remember(self._read)
         now = self._wall()
-        check(client, self.used(client.name), now)
+        if client.limits != _NONE:
+            check(client, self.used(client.name), now)
         self._requests.put(client.name, self._requests.of(client.name, now) + 1, now)
 
     def spend(self, name: str, spent: Spent) -> None:

@@ -3,18 +3,22 @@
 import logging
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from llm_passthrough.allowance import Allowance, Past, PastError, Spent, day_of, month_begins
+from llm_passthrough.allowance import DAY, Allowance, Past, PastError, Spent, day_of, month_begins
 from llm_passthrough.allowance import month_of as month_number
-from llm_passthrough.columns import Row, of_record
+from llm_passthrough.columns import Row, of_record, of_values
 from llm_passthrough.config import Log
-from llm_passthrough.ledger import Count, Entry, LedgerError, Span, open_ledger
+from llm_passthrough.ledger import Count, LedgerError, Span, open_ledger
 from llm_passthrough.ledger.entries import rfc3339
 from llm_passthrough.ledger.lines import epoch
-from llm_passthrough.ledger.sqlite import opened
+from llm_passthrough.ledger.sqlite import columns_of, opened, within
 from llm_passthrough.record import Record
+
+# A client, whether it was today, and what it was.
+type Told = tuple[str, bool, Spent]
 
 _LOG = logging.getLogger(__name__)
 # What providers ask money for; all else (lists, files, counting) is free, or billed elsewhere.
@@ -23,6 +27,7 @@ _PRICED = frozenset(
     "messages complete generate_content embed_content predict converse invoke interactions".split()
 )
 _HEAD = 2048
+_IN_DOLLARS = "(cost IS NOT NULL AND currency IS 'USD')"
 _WEBSOCKET = 101
 _GET = b'"request":{"method":"GET"'
 
@@ -69,16 +74,12 @@ def before(log: Log, until: float) -> Past:
     Raises PastError.
     """
     month, day = month_number(until), day_of(until)
-    span = Span(month_begins(month), until)
     days: dict[str, Spent] = defaultdict(Spent)
     months: dict[str, Spent] = defaultdict(Spent)
     try:
-        ledger = open_ledger(_log_of(log, span.since), must_exist=False)
-        for entry in ledger.read(span, Count(), newest_first=False):
-            name, spent = entry.row.client or "", _of_entry(entry)
+        for name, is_today, spent in _told(log, Span(month_begins(month), until), day):
             months[name] += spent
-            began = epoch(entry.row.time)
-            if began is not None and day_of(began) == day:
+            if is_today:
                 days[name] += spent
     except (LedgerError, OSError) as error:
         _LOG.error("what clients spent this month cannot be read: %s", error)
@@ -86,23 +87,52 @@ def before(log: Log, until: float) -> Past:
     return Past(day, month, days, months)
 
 
-def _of_entry(entry: Entry) -> Spent:
-    row = entry.row
-    fetched = row.cost is None and row.operation in _PRICED and _GET in entry.text()[:_HEAD]
-    return of_row(row, "GET" if fetched else "POST")
-
-
-def _log_of(log: Log, since: float) -> Path:
-    """The database where it reaches back that far, else the JSONL: that is always whole."""
+def _told(log: Log, span: Span, day: int) -> Iterable[Told]:
+    """What was spent, by the database where it reaches back that far (it is much faster), else by
+    the JSONL, which is always whole."""
     path = Path(log.sqlite).expanduser() if log.sqlite else None
     if path is not None and path.is_file():
         try:
             with closing(opened(path)) as connection:
-                found = connection.execute(
-                    "SELECT 1 FROM records WHERE time < ? LIMIT 1", (rfc3339(since),)
-                )
-                if found.fetchone():
-                    return path
-        except sqlite3.Error:
-            pass
-    return Path(log.path).expanduser()
+                if _reaches_back(connection, span.since):
+                    return list(_of_database(connection, path, span, day))
+        except (sqlite3.Error, LedgerError) as error:
+            _LOG.warning("%s cannot be read (%s); the records are", path, type(error).__name__)
+    return _of_file(Path(log.path).expanduser(), span, day)
+
+
+def _of_file(path: Path, span: Span, day: int) -> Iterator[Told]:
+    for entry in open_ledger(path, must_exist=False).read(span, Count(), newest_first=False):
+        row, began = entry.row, epoch(entry.row.time)
+        fetched = row.cost is None and row.operation in _PRICED and _GET in entry.text()[:_HEAD]
+        spent = of_row(row, "GET" if fetched else "POST")
+        yield row.client or "", began is not None and day_of(began) == day, spent
+
+
+def _reaches_back(connection: sqlite3.Connection, since: float) -> bool:
+    query = "SELECT 1 FROM records WHERE time < ? LIMIT 1"
+    return connection.execute(query, (rfc3339(since),)).fetchone() is not None
+
+
+def _of_database(
+    connection: sqlite3.Connection, path: Path, span: Span, day: int
+) -> Iterator[Told]:
+    """Sums of the calls whose price is known, then the others one by one."""
+    columns = columns_of(connection, path)
+    where, values = within(span)
+    today = rfc3339(float(day * DAY)) or ""
+    for name, is_today, *sums in connection.execute(
+        "SELECT client, time >= ?, sum(NOT coalesce(turns, 0)), "  # noqa: S608 - names of ours
+        "sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)), sum(cost) "
+        f"FROM records WHERE {where} AND {_IN_DOLLARS} GROUP BY 1, 2",
+        (today, *values),
+    ):
+        yield name or "", bool(is_today), Spent(*sums)
+    head = f"CAST(substr(record, 1, {_HEAD}) AS TEXT)"
+    for fetched, *columns_ in connection.execute(
+        f"SELECT cost IS NULL AND instr({head}, '{_GET.decode()}'), {columns} "  # noqa: S608
+        f"FROM records WHERE {where} AND NOT ({_IN_DOLLARS})",
+        values,
+    ):
+        row = of_values(columns_)
+        yield row.client or "", row.time >= today, of_row(row, "GET" if fetched else "POST")
