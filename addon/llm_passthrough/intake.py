@@ -9,6 +9,7 @@ a way that lets the answer arrive (RFC 9112 9.6).
 from typing import Any, ClassVar, Protocol
 
 import h11
+from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import _http1
@@ -107,10 +108,17 @@ class Reader(_http1.Http1Server):
     # -- a head -------------------------------------------------------------------------------
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
-        """Read a head when it is whole; of one that will not be, nothing is told to anybody."""
-        if isinstance(event, events.DataReceived):
-            return self._read_head(event)
-        return self._close()
+        """Read a head when it is whole; of one that will not be, nothing is told to anybody.
+
+        Nor is what a client had sent ahead and will hear no answer to: it has gone.
+        """
+        if isinstance(event, events.ConnectionClosed) or self._is_gone():
+            return self._close()
+        assert isinstance(event, events.DataReceived)
+        return self._read_head(event)
+
+    def _is_gone(self) -> bool:
+        return self.conn.state is ConnectionState.CLOSED
 
     def _close(self) -> Commands:
         yield commands.CloseConnection(self.conn)

@@ -1,6 +1,7 @@
 """mitmproxy's options: our own, those that we set, and those with which we do not run."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from llm_passthrough.clients import is_loopback
@@ -49,6 +50,11 @@ def unsafe(options: Any) -> list[str]:
         f"mitmproxy option mode must listen on loopback only: {mode.partition('@')[0]}@PORT"
         for mode in options.mode
         if not _is_local(_listen_host(mode))
+    )
+    lines.extend(
+        f"mitmproxy option {name} names nothing that is there: no certificate could be verified"
+        for name in ("ssl_verify_upstream_trusted_ca", "ssl_verify_upstream_trusted_confdir")
+        if (place := getattr(options, name, None)) and not Path(place).expanduser().exists()
     )
     web_host = getattr(options, "web_host", "127.0.0.1")
     if not _is_local(web_host):

@@ -4,6 +4,8 @@ A provider that refuses an upload answers and closes at once, while we are still
 next write then fails, and asyncio drops what the kernel has already received: the answer. Here it
 is read first, and the end of the connection is told as an ordinary end.
 
+What is still said to a client after we said that nothing more comes (in TLS, an alert) is let go.
+
 A connection that mitmproxy closes while its own task waits for its turn stayed open for ever: the
 task was cancelled outside of where it looks for that. Here it is closed with the task.
 """
@@ -15,7 +17,8 @@ import socket
 import weakref
 from typing import Any
 
-from mitmproxy.connection import Client, Connection, Server
+from mitmproxy.connection import Client, Connection, ConnectionState, Server
+from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 
 _RESET: weakref.WeakSet[Server] = weakref.WeakSet()
@@ -31,13 +34,37 @@ def install() -> None:
 
 
 async def _handle(self: ConnectionHandler, connection: Connection) -> None:
+    _mute(self.transports[connection].writer)
     try:
         await _handle_connection(self, connection)
+    except asyncio.CancelledError:
+        if connection in self.transports:  # it has told nobody of its end
+            connection.state = ConnectionState.CLOSED
+            await self.server_event(events.ConnectionClosed(connection))
+        raise
     finally:
         io = self.transports.pop(connection, None)
         if io is not None and io.writer is not None:
             with contextlib.suppress(OSError):
                 io.writer.close()
+
+
+def _mute(writer: Any) -> None:
+    """Writing after the end is no error of this writer any more."""
+    if not isinstance(writer, asyncio.StreamWriter):
+        return
+    write, write_eof, ended = writer.write, writer.write_eof, False
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+        write_eof()
+
+    def patient_write(data: bytes) -> None:
+        if not ended:
+            write(data)
+
+    writer.write, writer.write_eof = patient_write, end  # type: ignore[method-assign, assignment]
 
 
 def transport_of(proxyserver: Any, client: Client, server: Server) -> ConnectionIO | None:

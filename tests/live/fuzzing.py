@@ -41,7 +41,7 @@ from live.scene import CREDENTIALS, NEVER_SENT
 _SILENCE = 0.15  # after which a request that may be unfinished is left at that
 _AT_ONCE = 8
 _FULL = 400  # cases between two looks at all records
-_LINE = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.1")
+_LINE = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.[01]")
 _FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?[\t\x20-\x7e\x80-\xff]*")
 OUTCOMES = frozenset("ok refused upstream_error client_abort upstream_abort timeout error".split())
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
