@@ -134,6 +134,16 @@ def test_each_record_is_clean_whoever_made_it(log: tuple[logging.Logger, io.Stri
     assert third == "three [redacted]"
 
 
+def test_a_line_that_cannot_be_made_fails_nobody(log: tuple[logging.Logger, io.StringIO]) -> None:
+    logger, out = log
+    logger.error("%d %s", "no number")
+    logger.error(Deceitful())
+    shown = out.getvalue().splitlines()
+    assert shown == [
+        f"a line that cannot be shown ({kind})" for kind in ("TypeError", "ValueError")
+    ]
+
+
 def test_only_some_of_the_lines_that_are_alike_are_shown(
     log: tuple[logging.Logger, io.StringIO],
 ) -> None:

@@ -98,11 +98,20 @@ class Said(logging.LogRecord):
     def getMessage(self) -> str:  # noqa: N802 - logging's name
         """The text, made clean when it is first wanted."""
         if not self._clean:
-            text = cleaned(super().getMessage())
-            if self._told and self._told[1] is not None:
-                text = "\n".join((text, *of_exception(self._told[1], self._told[2])))
+            try:
+                text = self._plain()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - who logs must never fail for it
+                text = f"a line that cannot be shown ({type(error).__name__})"
             self.msg, self.args, self._told, self._clean = text, None, None, True
         return str(self.msg)
+
+    def _plain(self) -> str:
+        text = cleaned(super().getMessage())
+        if self._told and self._told[1] is not None:
+            text = "\n".join((text, *of_exception(self._told[1], self._told[2])))
+        return text
 
 
 def of_exception(error: BaseException, trace: TracebackType | None) -> list[str]:
