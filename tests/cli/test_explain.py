@@ -420,3 +420,46 @@ def test_another_host_is_said_to_be_passed_on_as_it_is(parts: Parts) -> None:
 
 def test_a_url_without_a_host_is_ours(parts: Parts) -> None:
     assert said(parts, "GET", "https://:x/v1", (), b"").error is not None
+
+
+HASHED = f"sha256:{'0' * 64}"
+RULED = {"routes": ["/openai_passthrough", "api.openai.com"], "models": ["gpt-4o"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "error"),
+    [
+        pytest.param("ruled", "/openai_passthrough/v1/chat/completions", None, id="its own"),
+        pytest.param("ruled", "https://api.openai.com/v1/chat/completions", None, id="by host"),
+        pytest.param("ruled", DEPLOYMENT, "route_denied", id="another route"),
+        pytest.param("ruled", "http://example.com/x", "forward_blocked", id="another host"),
+        pytest.param("ruled", "/openai_passthrough/v1/batches", None, id="a model where it is"),
+        pytest.param("other", "/openai_passthrough/v1/x", "model_denied", id="another model"),
+        pytest.param("off", "/openai_passthrough/v1/x", "client_disabled", id="switched off"),
+    ],
+)
+def test_it_explains_by_the_rules_of_a_client(
+    tmp_path: Path, name: str, url: str, error: str | None
+) -> None:
+    rules: dict[str, dict[str, Any]] = {
+        "ruled": RULED,
+        "other": {"models": ["x"]},
+        "off": {"enabled": False},
+    }
+    clients = [
+        {"name": who, "tokens": [HASHED.replace("0", str(number), 1)]} | more
+        for number, (who, more) in enumerate(rules.items())
+    ]
+    path, body = tmp_path / "gateway.yaml", tmp_path / "body"
+    path.write_text(json.dumps(document() | {"clients": clients}))
+    path.chmod(0o600)
+    body.write_bytes(CHAT)
+    shown = json.loads(run("POST", url, "--json", "--client", name, "--body", str(body), file=path))
+    assert (shown["error"] or "None").partition(":")[0] == str(error)
+
+
+def test_a_client_that_is_not_there_is_said(file: Path) -> None:
+    arguments = ["explain", "GET", "/x", "--config", str(file), "--client", "x"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "there are: none" in " ".join(result.output.replace("│", " ").split())

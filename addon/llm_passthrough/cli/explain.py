@@ -23,6 +23,7 @@ from llm_passthrough.cli.options import ConfigFile
 from llm_passthrough.cli.parts import parts_of
 from llm_passthrough.clients import check_fields
 from llm_passthrough.errors import Refusal
+from llm_passthrough.policy import EVERYBODY, Client
 from llm_passthrough.providers import Origin
 from llm_passthrough.routes import need_path
 from llm_passthrough.sinks.writer import Tally
@@ -74,11 +75,15 @@ def explain(
     body: BodyFile = None,
     config: ConfigFile = None,
     as_json: Json = False,
+    client: Annotated[
+        str | None, typer.Option("--client", help="By whose rules; default: by none.")
+    ] = None,
 ) -> None:
     """Print what would happen to a request and why, without sending anything."""
     parts = parts_of(config)
+    who = _client(parts, client)
     content = b"" if body is None else sys.stdin.buffer.read() if str(body) == "-" else _read(body)
-    told = explanation(parts, method, url, tuple(map(_header, header or ())), content)
+    told = explanation(parts, method, url, tuple(map(_header, header or ())), content, who)
     if as_json:
         values = {name: getattr(told, name) for name in Explanation.__slots__}
         typer.echo(json.dumps(values, indent=2))
@@ -92,7 +97,25 @@ def explain(
     Console(highlight=False).print(table)
 
 
-def explanation(parts: Parts, method: str, url: str, fields: Fields, body: bytes) -> Explanation:
+def _client(parts: Parts, name: str | None) -> Client:
+    """The client of that name; without one, somebody who may do everything."""
+    if name is None:
+        return EVERYBODY
+    for client in parts.clients.all:
+        if client.name == name:
+            return client
+    names = ", ".join(client.name for client in parts.clients.all) or "none"
+    raise typer.BadParameter(f"no client has this name; there are: {names}")
+
+
+def explanation(
+    parts: Parts,
+    method: str,
+    url: str,
+    fields: Fields,
+    body: bytes,
+    client: Client = EVERYBODY,
+) -> Explanation:
     """The explanation of a request to a gateway with these parts."""
     authority, target = _apart(url)
     named = next((value for name, value in fields if name.lower() == b"host"), None)
@@ -109,7 +132,9 @@ def explanation(parts: Parts, method: str, url: str, fields: Fields, body: bytes
         headers = stripped.texts(DOOR_HEADERS)
         # A request to another host can only have come here as a proxy's.
         if origin is not None and not parts.door.is_ours(origin.host):
+            client.check_enabled()
             route = by_host(parts, origin, stripped.target, method, headers)
+            client.check_route(route.prefix)
             if not route.upstreams:
                 how = "sent on as it came, without a key"
                 return Explanation(answered=how, route=route.prefix, method=method, url=url)
@@ -120,10 +145,12 @@ def explanation(parts: Parts, method: str, url: str, fields: Fields, body: bytes
             own = page(parts.routes, method, stripped.target, State(Tally(), time.monotonic()))
             if own is not None:
                 return Explanation(answered="by the gateway: its own page", status=own[0])
+            client.check_enabled()
             route, path, query = parts.routes.choose(stripped.target)
             need_path(route, path)
+            client.check_route(route.prefix)
         buffered = None if len(body) > parts.config.limits.request_buffer else body
-        question = Question(route, path, query, method, stripped, buffered)
+        question = Question(route, path, query, method, stripped, buffered, client)
         verdict = decide(question, random.SystemRandom(), time.monotonic())
     except Refusal as refusal:
         return Explanation(
