@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import grid, looking, measure, memory, recording, traffic
+from bench import grid, looking, measure, memory, mitmweb, pages, recording, traffic
 
 # One row a group of cases; each takes the share of the usual amount of work that is to be done.
-GROUPS = (looking.cases, recording.cases, memory.cases)
+GROUPS = (looking.cases, recording.cases, pages.cases, memory.cases, mitmweb.cases)
 _WIDTH = 110  # of the table, in a file
 
 

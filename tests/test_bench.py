@@ -27,7 +27,7 @@ def test_every_case_runs_and_is_told_on_the_screen_and_in_a_file(tmp_path: Path)
     run = bench("--no-http", "--share", "0.0005", "--rounds", "1", "--json", str(file))
     assert run.returncode == 0, run.stderr
     results = {row["name"]: row for row in json.loads(file.read_text())["results"]}
-    for group in ("chunk", "100 KB", "record", "loop", "memory"):
+    for group in ("chunk", "100 KB", "record", "loop", "memory", "pages", "mitmweb"):
         assert [name for name in results if group in name], group
     for name, row in results.items():
         assert name in run.stdout

@@ -1,5 +1,6 @@
 """Records: what the real SDKs report of a call is what its record says, and what broke is named."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -975,7 +976,7 @@ def test_old_records_are_given_up(tmp_path: Path, option: dict[str, Any], kept: 
     assert writer.close()
     assert sorted(names[path] for path in names if path.exists()) == kept
     assert log.read_bytes().count(b"\n") == 1
-    with sqlite3.connect(file) as database:
+    with contextlib.closing(sqlite3.connect(file)) as database:
         rows = {row[0] for row in database.execute("select id from records")}
     expected = {"now"} if option.get("keep_bytes") else {"now", *kept}
     assert rows == expected

@@ -16,6 +16,7 @@ from llm_passthrough.sinks.sqlite import Sqlite
 from made import START, id_at, line, log, record, told
 
 from pages import samples
+from pages.test_stores import database
 
 
 def site(path: Path, records: list[Record], **more: object) -> Site:
@@ -59,6 +60,26 @@ def test_a_database_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     bad = site(tmp_path, SESSION, sqlite=str(tmp_path / "bad.sqlite"))
     assert "cannot be read" in words(calls.page(bad, read({}, calls.now())))
     assert "cannot be read" in words(Dashboard(bad).page(read({}, calls.now())))
+
+
+def test_a_database_that_was_switched_on_later_says_where_the_older_records_are(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "records.sqlite"
+    database(path, SESSION[2:])
+    later = site(tmp_path, SESSION, sqlite=str(path))
+    for _ in range(2):
+        shown = words(calls.page(later, read({}, calls.now())))
+        assert "4 calls" in shown
+        assert f"older ones, from before this database was switched on: {_list(tmp_path)}" in shown
+    whole = site(tmp_path, SESSION[2:], sqlite=str(path))
+    assert "older ones" not in words(calls.page(whole, read({}, calls.now())))
+    alone = site(tmp_path, SESSION)
+    assert "older ones" not in words(calls.page(alone, read({}, calls.now())))
+
+
+def _list(folder: Path) -> str:
+    return f"llm-passthrough logs list --file {folder / 'records.jsonl'}"
 
 
 def test_records_that_go_elsewhere_are_read_there(tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ class JsonlLedger:
     def follow(self, last: int, wait: Callable[[], bool]) -> Iterator[Entry]:
         """See Ledger.follow."""
         tails = {log: _Tail(log, at_end=True) for log in self._logs()}
+        try:
+            yield from self._followed(tails, last, wait)
+        finally:
+            for tail in tails.values():
+                tail.close()
+
+    def _followed(
+        self, tails: dict[Log, "_Tail"], last: int, wait: Callable[[], bool]
+    ) -> Iterator[Entry]:
         recent = list(islice(self.read(Span(), Count()), last))
         seen = {entry.row.id for entry in recent}
         yield from reversed(recent)
@@ -229,6 +238,10 @@ class _Tail:
                 yield from self._written()  # it was renamed after the last look
                 self._file.close()
             self._file, self._offset = following, 0
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
 
     def _written(self) -> Iterator[bytes]:
         assert self._file is not None

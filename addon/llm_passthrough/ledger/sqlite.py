@@ -106,9 +106,9 @@ def opened(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(name, uri=True, timeout=_PATIENCE)
     try:
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         connection.close()
-        if "locked" in str(error):
+        if not isinstance(error, sqlite3.OperationalError) or "locked" in str(error):
             raise
         return sqlite3.connect(f"{name}&immutable=1", uri=True)
     return connection

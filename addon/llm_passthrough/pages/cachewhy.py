@@ -62,7 +62,7 @@ def report(now: Prompt, before: Prompt | None, changed: Difference | None) -> Re
         reasons = (
             Reason("nothing that can be seen here changed", "the provider's cache let it go"),
         )
-    if could is not None:
+    if could:
         counts += f"; {tokens(could)} could have, after the call before"
     return Report("partly" if read else "missed", counts, reasons)
 
@@ -73,7 +73,8 @@ def _could(before: Prompt) -> int | None:
         if before.cache_read is None and before.cache_write is None:
             return None
         return (before.cache_read or 0) + (before.cache_write or 0)
-    return before.input_tokens
+    count, least = before.input_tokens, _LEAST.get(before.provider or "", 0)
+    return 0 if count is not None and count < least else count
 
 
 def _reasons(now: Prompt, before: Prompt, changed: Difference) -> list[Reason]:

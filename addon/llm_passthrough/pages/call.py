@@ -144,6 +144,8 @@ def _gap(before: Prompt | None, now: Prompt) -> str:
 def _told(changed: Difference) -> str:
     """What is different, in a line."""
     words = [f"{changed.added} new {'message' if changed.added == 1 else 'messages'}"]
+    if not (changed.added or changed.lost):
+        words = ["the same messages"]
     if changed.lost:
         words.append(f"{changed.lost} of the old ones changed or gone, from {changed.same + 1} on")
     for name, change in (("system prompt", changed.system), ("tools", changed.tool)):

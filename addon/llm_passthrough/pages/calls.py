@@ -33,13 +33,13 @@ def filters(names: Names, wish: Wish, action: str, *kept: str) -> dict[str, Any]
 def page(site: Site, wish: Wish) -> bytes:
     """The page of a list."""
     store, fault = site.store, None
-    state, names, found, cursor = State(), Names(), Page([]), 0
+    state, names, found, cursor, older = State(), Names(), Page([]), 0, None
     try:
         # The cursor first: what comes in between is then shown twice, not missed.
         _, cursor = store.since(None)
         state, found, names = store.state(), store.page(wish), store.names()
         state = store.state() if state.ready else state
-        fault = state.fault
+        fault, older = state.fault, site.older()
     except LedgerError as error:
         fault = str(error)
     return render(
@@ -55,6 +55,7 @@ def page(site: Site, wish: Wish) -> bytes:
         cursor=cursor,
         when=when,
         place=site.place,
+        older=older,
         fault=fault,
         **filters(names, wish, "/llm", "sort", "order"),
     )

@@ -134,15 +134,15 @@ class Database:
                 columns = columns_of(connection, self._path)
                 found = connection.execute(
                     f"SELECT record, {columns} FROM records WHERE {where} "  # noqa: S608
-                    f"ORDER BY {_order(wish)} LIMIT {PAGE} OFFSET {first}",
+                    f"ORDER BY {_order(wish)} LIMIT {_BATCH} OFFSET {first}",
                     values,
                 ).fetchall()
             for text, *row in found:
                 record = text.encode("utf-8", "replace") if isinstance(text, str) else text or b""
                 yield Entry(of_values(row), partial(bytes, record))
-            if len(found) < PAGE:
+            if len(found) < _BATCH:
                 return
-            first += PAGE
+            first += _BATCH
 
     def _entry(self, row: Row) -> Entry:
         def load() -> bytes:

@@ -7,10 +7,11 @@ somebody looks, rests when nobody does, and gives way to the gateway: it sleeps 
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from pydantic_core import from_json
 
@@ -20,7 +21,7 @@ from llm_passthrough.ledger import Entry, LedgerError
 from llm_passthrough.ledger.entries import rfc3339
 from llm_passthrough.ledger.jsonl import Log
 from llm_passthrough.lineage import Lineage
-from llm_passthrough.pages.scan import Found, Identity, Place, Scan
+from llm_passthrough.pages.scan import Found, Identity, Place, Scan, read
 from llm_passthrough.pages.store import REPEATS, Names, Page, State, Trait, searched
 from llm_passthrough.pages.wishes import PAGE, Wish
 
@@ -82,7 +83,8 @@ class Index:
         elif not wish.ascending:
             found.reverse()
         if wish.filter.grep is not None:
-            return searched(map(self._entry, found), wish)
+            with closing(self._entries(found)) as entries:
+                return searched(entries, wish)
         first = (wish.page - 1) * PAGE
         rows = [one.row for one in found[first : first + PAGE]]
         return Page(rows, len(found), len(found) > first + PAGE)
@@ -157,6 +159,16 @@ class Index:
         since, until = _bounds(wish)
         takes = wish.filter.takes
         return (one for one in self._in_order() if since <= one.row.time < until and takes(one.row))
+
+    def _entries(self, found: Iterable[Listed]) -> Generator[Entry]:
+        """Entries that are looked at one after the other: each file is opened once."""
+        with ExitStack() as files:
+            streams: dict[Identity, BinaryIO | None] = {}
+            for one in found:
+                place = one.place
+                if place.file not in streams:
+                    streams[place.file] = files.enter_context(self._scan.opened(place.file))
+                yield Entry(one.row, partial(read, streams[place.file], place))
 
     def _entry(self, one: Listed) -> Entry:
         return Entry(one.row, partial(self._scan.load, one.place))

@@ -3,9 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from llm_passthrough.ledger import lines
 from llm_passthrough.ledger.jsonl import Log, opened
@@ -74,14 +74,22 @@ class Scan:
 
     def load(self, place: Place) -> bytes:
         """A line again; empty when it is gone."""
-        file = self._files.get(place.file)
+        with self.opened(place.file) as stream:
+            return read(stream, place)
+
+    @contextmanager
+    def opened(self, identity: Identity) -> Iterator[BinaryIO | None]:
+        """A file, open for the length of a with-block; None when it is gone."""
+        file, stream = self._files.get(identity), None
         with suppress(OSError):
             if file is not None:
-                with file.path.open("rb") as stream:
-                    if _identity(os.fstat(stream.fileno())) == place.file:
-                        stream.seek(place.offset)
-                        return stream.read(place.length)
-        return b""
+                stream = file.path.open("rb")
+        try:
+            is_it = stream is not None and _identity(os.fstat(stream.fileno())) == identity
+            yield stream if is_it else None
+        finally:
+            if stream is not None:
+                stream.close()
 
     def _present(self) -> dict[Identity, int]:
         """The files that are there and their sizes, the newest first; others are forgotten."""
@@ -153,6 +161,16 @@ class Scan:
     def _take(self, identity: Identity, at: int, line: bytes | None, *, news: bool) -> None:
         if line:
             self._found(Found(Place(identity, at, len(line)), line, news))
+
+
+def read(stream: BinaryIO | None, place: Place) -> bytes:
+    """A line out of its file; empty when it is gone."""
+    if stream is None:
+        return b""
+    with suppress(OSError):
+        stream.seek(place.offset)
+        return stream.read(place.length)
+    return b""
 
 
 def _identity(status: os.stat_result) -> Identity:

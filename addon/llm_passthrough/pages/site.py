@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from llm_passthrough.config import Log
+from llm_passthrough.ledger import Count, Ledger, Span
+from llm_passthrough.ledger.jsonl import JsonlLedger
+from llm_passthrough.ledger.sqlite import SqliteLedger
 from llm_passthrough.pages.database import Database
 from llm_passthrough.pages.index import Index
 from llm_passthrough.pages.store import Store
@@ -21,6 +24,7 @@ class Site:
         self._log = log
         self._lock = threading.Lock()
         self._store: tuple[Path, Store] | None = None
+        self._older: tuple[tuple[Path, Path], bool] | None = None
         # Threads of our own: a long search must not keep the gateway from its tokens.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pages")
 
@@ -34,6 +38,21 @@ class Site:
     def capture(self) -> str:
         """How much is kept of a call now."""
         return self._log().capture
+
+    def older(self) -> Path | None:
+        """The JSONL log, where it has records from before the first of the database.
+
+        The pages show the database alone. Asked of the files once. May raise LedgerError.
+        """
+        log = self._log()
+        if log.sqlite is None:
+            return None
+        path, database = Path(log.path).expanduser(), self.place
+        if self._older is None or self._older[0] != (path, database):
+            first, kept = (_first(one) for one in (JsonlLedger(path), SqliteLedger(database)))
+            is_older = first is not None and (kept is None or first < kept)
+            self._older = (path, database), is_older
+        return path if self._older[1] else None
 
     @property
     def store(self) -> Store:
@@ -49,3 +68,9 @@ class Site:
     async def work[T](self, task: Callable[[], T]) -> T:
         """Do what takes a while in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, task)
+
+
+def _first(ledger: Ledger) -> str | None:
+    """The time of the oldest record that a ledger begins with."""
+    entries = ledger.read(Span(), Count(), newest_first=False)
+    return next((entry.row.time for entry in entries), None)
