@@ -40,7 +40,7 @@ def picture(file: Path, results: Sequence[Result]) -> None:
     from pygal.style import Style
 
     found = next(found for found in _by_unit(results).values() if found[0].ratio is not None)
-    rows = _rows(found)
+    rows = dict(reversed(_rows(found).items()))  # pygal begins at the bottom
     chart = pygal.HorizontalBar(
         style=Style(background="transparent", plot_background="transparent"),
         title=f"{found[0].case.unit}; {(found[0].case.against or '').rpartition(': ')[2]} = 1",

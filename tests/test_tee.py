@@ -1,6 +1,7 @@
 """The tee: every chunk goes on untouched, a bounded copy stays."""
 
 import hashlib
+import time
 import tracemalloc
 
 import pytest
@@ -138,3 +139,13 @@ def test_an_ear_hears_each_chunk_and_when_it_came() -> None:
     assert tee(b"ab") == b"ab"
     assert tee(b"") == b""
     assert heard == [(b"ab", 7.0)]
+
+
+def test_a_copy_that_was_asked_for_early_is_no_end() -> None:
+    tee = Tee(5, time.monotonic)
+    copies = []
+    for chunk in (b"", b"ab", b"cd", b"efg", b"h"):
+        tee(chunk)
+        copies.append(tee.copy)
+    assert copies == [b"", b"ab", b"abcd", b"abcde", b"abcde"]
+    assert tee.copy is copies[-1]  # a long one is made once

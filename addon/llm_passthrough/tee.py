@@ -23,7 +23,18 @@ class Tee:
     a blind tee: deadlines depend on them. An `ear` hears each chunk and when it came.
     """
 
-    __slots__ = ("_clock", "_digest", "_ear", "_kept", "_limit", "blind", "first", "last", "size")
+    __slots__ = (
+        "_clock",
+        "_copy",
+        "_digest",
+        "_ear",
+        "_kept",
+        "_limit",
+        "blind",
+        "first",
+        "last",
+        "size",
+    )
 
     def __init__(
         self,
@@ -36,6 +47,7 @@ class Tee:
         self._clock = clock
         # One buffer, not a list of chunks: a stream may come in pieces of a few bytes each.
         self._kept = bytearray()
+        self._copy = b""
         self._digest: _Digest | None = None
         self.size = 0
         self.first: float | None = None
@@ -73,8 +85,10 @@ class Tee:
 
     @property
     def copy(self) -> bytes:
-        """The first `limit` bytes of what went by."""
-        return bytes(self._kept)
+        """The first `limit` bytes of what went by; made once, whoever asks for it again."""
+        if len(self._copy) != len(self._kept):
+            self._copy = bytes(self._kept)
+        return self._copy
 
     @property
     def truncated(self) -> bool:
