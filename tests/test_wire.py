@@ -182,6 +182,11 @@ def test_connection_names_what_goes_no_further(
             [(b"Connection", b"upgrade"), (b"Upgrade", b"H2C, foo")], [], id="anything else"
         ),
         pytest.param(
+            [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), (b"Upgrade", b"h2c")],
+            [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")],
+            id="a WebSocket and something else",
+        ),
+        pytest.param(
             [(b"Upgrade", b"websocket"), (b"Connection", b"close")],
             [(b"Connection", b"close")],
             id="an upgrade that Connection does not name",

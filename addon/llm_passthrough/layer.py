@@ -21,6 +21,7 @@ from mitmproxy.proxy.layers import http as layers
 from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
+    RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
     ResponseData,
@@ -134,6 +135,12 @@ class GatewayStream(UploadStream):
             yield commands.CloseConnection(server)
         self.child_layer = layer.NextLayer(self.context, ask_on_start=True)
         yield from self.handle_connect_finish()  # type: ignore[no-untyped-call]
+
+    def passthrough(self, event: events.Event) -> Commands[None]:
+        """As mitmproxy does in a tunnel, where a client that has gone is no error but the end."""
+        if isinstance(event, RequestProtocolError):
+            event = RequestEndOfMessage(self.stream_id)
+        yield from super().passthrough(event)
 
     def make_server_connection(self) -> Commands[bool]:
         """Ask for a verdict, connect, and arm the seal if this is the connection it is for."""

@@ -124,7 +124,7 @@ def strip(fields: Fields, target: bytes) -> Stripped:
             kept.extend(_subprotocols(name, value, taken))
         elif key == b"connection":
             kept.extend(_connection(name, value, upgrade))
-        elif key == b"upgrade" and upgrade:
+        elif upgrade and _is_websocket(key, value):
             kept.append((name, value))
         elif key.startswith(b"x-passthrough-"):
             control.setdefault(key, value)
@@ -144,7 +144,7 @@ def onward(fields: Fields) -> Fields:
         key = spelt(name)
         if key == b"connection":
             kept.extend(_connection(name, value, upgrade))
-        elif not _stays_here(key, named) or (key == b"upgrade" and upgrade):
+        elif not _stays_here(key, named) or (upgrade and _is_websocket(key, value)):
             kept.append((name, value))
     return tuple(kept)
 
@@ -237,6 +237,10 @@ def _stays_here(key: bytes, named: frozenset[bytes]) -> bool:
 def _spellings(secret: SecretStr) -> tuple[bytes, ...]:
     key = secret.get_secret_value()
     return tuple(form.encode() for form in (forms(key) if len(key) >= SHORTEST else {key}))
+
+
+def _is_websocket(key: bytes, value: bytes) -> bool:
+    return key == b"upgrade" and value.lower() == b"websocket"
 
 
 def _asks_websocket(fields: Fields) -> bool:

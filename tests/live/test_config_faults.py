@@ -232,6 +232,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
 def test_a_wrong_configuration_ends_the_start_with_a_line_that_says_the_mend(
     ends: Ends, name: str
 ) -> None:
+    """F16, H07, H08."""
     code, output = ends[name]
     fault = CASES[name]
     assert code == 2, output
@@ -246,6 +247,7 @@ def test_a_wrong_configuration_ends_the_start_with_a_line_that_says_the_mend(
 
 
 def test_a_port_that_is_taken_is_said(tmp_path: Path, gateway: Gateway) -> None:
+    """H13."""
     for program in ("mitmdump", "serve"):
         second = Gateway(tmp_path / program, config(), program, port=gateway.port, wait=False)
         assert second.process.wait(30) not in (0, None), second.output
@@ -256,6 +258,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path, gateway: Gateway) -> None:
 
 
 def test_two_gateways_do_not_write_into_one_file(tmp_path: Path, gateway: Gateway) -> None:
+    """H13."""
     second = config(log={"path": str(gateway.records_path)})
     other = Gateway(tmp_path, second, "serve", wait=False)
     assert other.process.wait(30) == 2, other.output

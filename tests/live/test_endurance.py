@@ -40,7 +40,7 @@ def plain(wire: Wire) -> None:
 def test_kills_under_load_lose_no_record_that_was_written(
     tmp_path: Path, upstream: Upstream
 ) -> None:
-    """K01: at random moments; the next start mends and tells of a record that was cut off."""
+    """K01, K02: at random moments; the next start mends and tells of a record that was cut off."""
     upstream.talk = plain
     chance = random.Random(5)
     seen: set[str] = set()

@@ -186,7 +186,7 @@ def judge(patient: Patient, fault: str, data: bytes, right: int, before: bool) -
 def test_an_error_in_any_function_answers_the_client_and_sends_nothing(
     patient: Patient, kind: str
 ) -> None:
-    """H01: one function after the other, with a secret in the error's text."""
+    """F07, H01: one function after the other, with a secret in the error's text."""
     data, right = KINDS[kind]
     called = patient.called(data)
     sent = called.index("seal.Sealed.unlock") if "seal.Sealed.unlock" in called else 0
@@ -364,6 +364,7 @@ def test_a_script_that_is_reloaded_keeps_guarding_and_serving(
 def test_a_script_that_is_taken_away_at_run_time_leaves_the_gateway(
     tmp_path: Path, provider: Provider
 ) -> None:
+    """G06."""
     with running(tmp_path / "gateway", config_for(provider.url), program="mitmweb") as gateway:
         oracles = Oracles(gateway, (provider,))
         web = Web(gateway)

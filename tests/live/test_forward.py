@@ -220,6 +220,7 @@ EXPRESS = "/v1beta1/publishers/google/models/gemini-2.5-flash:generateContent"
 def test_a_request_to_a_provider_gets_our_key_and_a_record(
     desk: Desk, url: str, body: Any, provider: str, signed: tuple[str, str]
 ) -> None:
+    """C01."""
     desk.oracles.mark()
     with desk.client() as client:
         answer = client.post(url, json=body, headers=BEARER)
@@ -297,6 +298,7 @@ def test_a_provider_gets_the_path_as_the_client_wrote_it(desk: Desk) -> None:
 def test_whatever_name_stands_inside_a_tunnel_its_own_host_gets_the_request(
     desk: Desk, host: str, sni: str | None
 ) -> None:
+    """C03, C12."""
     desk.oracles.mark()
     dialled = len(desk.dialled())
     with desk.inside("api.openai.com", sni=sni) as wire:
@@ -321,6 +323,7 @@ def test_whatever_name_stands_inside_a_tunnel_its_own_host_gets_the_request(
     ],
 )
 def test_inside_a_tunnel_a_request_names_a_path(desk: Desk, line: str, status: int) -> None:
+    """C05, C11."""
     desk.oracles.mark()
     with desk.inside("api.openai.com") as wire:
         wire.send(f"{line} HTTP/1.1\r\nHost: api.openai.com\r\n\r\n".encode())
@@ -341,6 +344,7 @@ def test_inside_a_tunnel_a_request_names_a_path(desk: Desk, line: str, status: i
 def test_what_is_not_encrypted_in_a_tunnel_to_a_provider_goes_nowhere(
     desk: Desk, data: bytes
 ) -> None:
+    """C09."""
     desk.oracles.mark()
     dialled = desk.dialled()
     wire, head = desk.connect("api.openai.com:443")
@@ -481,6 +485,7 @@ def filled(desk: Desk, place: str) -> str:
 @pytest.mark.parametrize("place", NOWHERE)
 @pytest.mark.parametrize("form", ["CONNECT", "absolute"])
 def test_no_proxy_client_gets_to_where_it_must_not(desk: Desk, place: str, form: str) -> None:
+    """C08, D01, D03."""
     place = filled(desk, place)
     desk.oracles.mark()
     dialled = desk.dialled()

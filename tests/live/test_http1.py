@@ -131,6 +131,8 @@ def test_an_upstream_that_closes_after_an_interim_answer_has_not_answered(
 def test_an_answers_trailers_are_dropped_and_its_connection_goes_on(
     upstream: Upstream, small: Gateway, say: str
 ) -> None:
+    """J08."""
+
     def talk(wire: Wire) -> None:
         wire.message()
         wire.send(CHUNKED + TRAILED)
@@ -176,6 +178,8 @@ def test_a_requests_trailers_are_dropped(
 def test_empty_lines_before_a_request_line_are_passed_over(
     upstream: Upstream, small: Gateway, say: str, breaks: bytes
 ) -> None:
+    """B14."""
+
     def talk(wire: Wire) -> None:
         for _ in range(2):
             assert wire.message()[0].startswith(b"POST /v1/chat/completions?m=")

@@ -719,6 +719,7 @@ def test_an_error_inside_a_good_stream_is_the_providers(
     error: tuple[str, str | None, str],
     ending: str,
 ) -> None:
+    """J10."""
     serve(upstream, *pieces, then=None if ending == "in order" else Wire.rest)
     with Wire.to(raw_gateway.port) as wire:
         wire.send(ask(target, say))
@@ -745,6 +746,7 @@ def test_an_error_inside_a_good_stream_is_the_providers(
 def test_a_stream_that_ends_without_its_last_event_was_broken_off(
     upstream: Upstream, raw_gateway: Gateway, say: str, target: str, pieces: list[bytes]
 ) -> None:
+    """J10."""
     serve(upstream, *pieces)
     with Wire.to(raw_gateway.port) as wire:
         wire.send(ask(target, say))

@@ -152,6 +152,7 @@ def test_a_file_that_is_written_in_place_is_read_when_it_is_whole(running: Reloa
 def test_a_broken_file_keeps_the_old_configuration_and_is_said(
     running: Reloading, text: str, said: str
 ) -> None:
+    """H09."""
     before = len(running.gateway.output)
     running.write(text, KEPT)
     assert said in running.gateway.output[before:]
@@ -255,7 +256,7 @@ def test_a_stream_that_is_open_ends_as_it_began_and_its_old_key_is_still_redacte
 def test_under_load_nothing_is_lost_and_each_request_has_one_configuration(
     running: Reloading, provider: Provider
 ) -> None:
-    """Each configuration has a key and a header of its own: they must always come together."""
+    """H10: each configuration has a key and a header of its own: they must always come together."""
     first = running.read()
     documents = []
     for mark in ("a", "b"):

@@ -422,7 +422,7 @@ def test_no_option_at_run_time_moves_a_key(desk: Desk, options: dict[str, list[s
 def test_an_option_that_would_be_unsafe_is_refused_at_run_time(
     desk: Desk, name: str, value: object
 ) -> None:
-    """F20: and stays as it was."""
+    """G06, F20: and stays as it was."""
     before = json.loads(desk.web.get("/options"))[name]["value"]
     status, body = desk.web.call("PUT", "/options", {name: value})
     assert status == 400, body
@@ -464,7 +464,7 @@ def test_a_providers_refusal_is_passed_on_without_a_key(desk: Desk, tmp_path: Pa
 
 
 def test_no_option_and_no_command_shows_a_key(desk: Desk) -> None:
-    """F14; test_start.py looks at the command lines."""
+    """F14: test_start.py looks at the command lines."""
     assert_nothing_in({path: desk.web.get(path) for path in ("/options", "/commands")})
 
 

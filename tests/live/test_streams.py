@@ -179,6 +179,8 @@ PIECES = [
 def test_a_stream_is_the_same_bytes_and_the_same_head(
     upstream: Upstream, raw_gateway: Gateway, pieces: list[bytes]
 ) -> None:
+    """J15."""
+
     def talk(wire: Wire) -> None:
         wire.message()
         wire.send(CHUNKED)
@@ -229,6 +231,7 @@ BREAKS = [
 def test_a_stream_that_breaks_off_looks_broken_to_the_client(
     upstream: Upstream, raw_gateway: Gateway, broken: Broken
 ) -> None:
+    """J06."""
     marker = f"broken-{time.monotonic_ns()}"
     arrived = threading.Event()
 
@@ -333,6 +336,7 @@ def _serve_one(server: socket.socket) -> None:
 def test_an_idle_connection_that_the_provider_closed_is_not_used_again(
     upstream: Upstream, raw_gateway: Gateway
 ) -> None:
+    """J11."""
     closed = threading.Event()
 
     def talk(wire: Wire) -> None:
@@ -366,6 +370,7 @@ def test_an_idle_connection_that_the_provider_closed_is_not_used_again(
 def test_a_client_that_leaves_ends_the_call_to_the_provider(
     upstream: Upstream, raw_gateway: Gateway, head: bytes, end: Callable[[Wire], None]
 ) -> None:
+    """J09."""
     marker = f"left-{time.monotonic_ns()}"
     asked, ended = threading.Event(), threading.Event()
 
@@ -476,6 +481,7 @@ def _silent(wire: Wire) -> None:
 def test_an_upstream_that_is_too_slow_is_a_504_that_says_which_deadline_it_was(
     upstream: Upstream, hasty: Gateway, target: str, phase: str
 ) -> None:
+    """J02, J03."""
     marker = f"slow-{time.monotonic_ns()}"
     upstream.talk = _silent
     with Wire.to(hasty.port) as wire:
@@ -489,6 +495,7 @@ def test_an_upstream_that_is_too_slow_is_a_504_that_says_which_deadline_it_was(
 
 
 def test_a_stream_that_falls_silent_is_cut(upstream: Upstream, hasty: Gateway) -> None:
+    """J04."""
     marker = f"silent-{time.monotonic_ns()}"
 
     def talk(wire: Wire) -> None:
@@ -510,6 +517,8 @@ def test_a_stream_that_falls_silent_is_cut(upstream: Upstream, hasty: Gateway) -
 def test_a_stream_that_goes_on_has_no_deadline_for_its_whole_length(
     upstream: Upstream, hasty: Gateway
 ) -> None:
+    """J04."""
+
     def talk(wire: Wire) -> None:
         wire.message()
         wire.send(CHUNKED)
@@ -556,6 +565,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, di
 def test_one_connection_may_carry_all_providers_and_each_sees_its_own_key_alone(
     five: tuple[Gateway, dict[str, Any]], pipelined: bool
 ) -> None:
+    """A28."""
     gateway, providers = five
     before = {name: len(provider.seen) for name, provider in providers.items()}
     asks = [(name, ask(f"turn-{number}", to)) for number, (name, to) in enumerate(IN_TURN)]
@@ -577,6 +587,8 @@ def test_one_connection_may_carry_all_providers_and_each_sees_its_own_key_alone(
 def test_two_pipelined_requests_are_answered_in_their_order(
     upstream: Upstream, raw_gateway: Gateway
 ) -> None:
+    """B15."""
+
     def talk(wire: Wire) -> None:
         with contextlib.suppress(EOFError):
             while True:

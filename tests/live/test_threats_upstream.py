@@ -237,7 +237,7 @@ def test_a_key_in_an_answers_body_is_in_no_record(bench: Bench, pieces: list[byt
 
 @pytest.mark.parametrize("status", [b"429 Slow", b"500 Oops", b"503 Later", b"529 Full"])
 def test_an_error_of_the_provider_is_not_tried_again_by_us(bench: Bench, status: bytes) -> None:
-    """J18: the SDKs do that."""
+    """I12, J18: the SDKs do that."""
     bench.answer(plain(b"{}", b"Retry-After: 0", status=status))
     heard, _ = bench.run()
     assert heard.status == int(status[:3])

@@ -165,6 +165,8 @@ def test_a_provider_that_reads_slowly_does_not_fill_the_gateways_memory(
 def test_a_large_download_does_not_fill_the_gateways_memory(
     upstream: Upstream, gateway: Gateway
 ) -> None:
+    """J14."""
+
     def talk(wire: Wire) -> None:
         wire.message()
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: %d\r\n\r\n" % SIZE)
@@ -284,6 +286,7 @@ def test_a_refused_upload_is_answered_before_its_end_and_not_kept(
 def test_a_client_that_leaves_inside_its_upload_ends_the_call(
     upstream: Upstream, gateway: Gateway, after: int
 ) -> None:
+    """J09."""
     ended = threading.Event()
 
     def talk(wire: Wire) -> None:
@@ -303,7 +306,7 @@ def test_a_client_that_leaves_inside_its_upload_ends_the_call(
 def test_an_expect_header_is_answered_and_the_body_follows(
     upstream: Upstream, gateway: Gateway
 ) -> None:
-    """curl asks before it sends a body of more than a megabyte."""
+    """B18: curl asks before it sends a body of more than a megabyte."""
     bodies: list[int] = []
 
     def talk(wire: Wire) -> None:

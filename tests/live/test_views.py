@@ -410,6 +410,7 @@ def test_no_secret_is_in_anything_that_is_shown(desk: Desk) -> None:
 
 
 def test_the_oldest_calls_leave_the_table_and_stay_in_the_records(desk: Desk) -> None:
+    """G08."""
     desk.ask(CHAT, chat("the first of them"))
     first = desk.flow()["id"]
     desk.ask(CHAT, chat("the one to keep"))

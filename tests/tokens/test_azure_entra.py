@@ -192,6 +192,7 @@ async def test_a_failing_endpoint_is_told_without_its_answer(
     said: str,
     chain: bool,
 ) -> None:
+    """F17."""
     authority.failure = failure
     authority.extra_headers = (("Retry-After", "3600"), ("Location", f"{authority.url}/x"))
     for name, value in (("CLIENT_ID", CLIENT), ("CLIENT_SECRET", SECRET), ("TENANT_ID", TENANT)):

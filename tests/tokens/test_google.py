@@ -307,6 +307,7 @@ _LEAK = f"{SECRET} refresh_token={REFRESH}"
 async def test_a_failing_endpoint_is_told_without_its_answer(
     server: TokenServer, user: Info, records: Records, failure: tuple[int, str, str], said: str
 ) -> None:
+    """F17."""
     server.failure = failure
     with pytest.raises(TokenError) as caught:
         await source_of(user).get()
