@@ -19,7 +19,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUN = ("azure", "google", "pages", "prices")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 # Put together here, as no such name may stand in any file.
-HOSTS = tuple(".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs",)))
+HOSTS = tuple(
+    ".".join(parts)
+    for parts in (("pypi", "org"), ("pythonhosted", "org"), ("registry", "npm" + "js"))
+)
 SYSTEMS = [
     {"sys_platform": system, "os_name": os_name, "platform_system": name, "python_version": python}
     | {"python_full_version": f"{python}.0"}

@@ -155,12 +155,11 @@ def test_a_conversation_goes_on_until_it_is_over_or_cut(tmp_path: Path, provider
         while json.loads(one.recv(DEADLINE))["type"] != "response.done":
             pass
         one.close()
-        (record,) = gateway.records(1)
-        assert record["outcome"] == "ok"
+        assert {record["outcome"] for record in gateway.records(1)} == {"ok"}
         assert gateway.process.poll() is None
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(DEADLINE) == 0, gateway.output
-    (_, record) = gateway.records(2)
+    (record,) = (each for each in gateway.records(2) if each["outcome"] != "ok")
     assert (record["outcome"], record["error"]["type"]) == ("error", "stopped")
     assert "session.created" in record["response"]["body"]
 
