@@ -9,12 +9,18 @@ import pytest
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.guard import guarded, quiet, unraised, where
+from llm_passthrough.pace import Pace
 from llm_passthrough.wire import strip
 from mitmproxy import http
+from mitmproxy.connection import Client
 from mitmproxy.flow import Error
 from mitmproxy.test import tflow
 
 SECRET = "sk-SECRET-0123456789"
+
+
+async def _no_pause(client: Client, seconds: float) -> None:
+    """Nobody is refused so often here."""
 
 
 class Door:
@@ -23,6 +29,7 @@ class Door:
     def __init__(self, error: BaseException | None = None, *, refusing: bool = True) -> None:
         self.live: MutableMapping[http.HTTPFlow, Exchange] = WeakKeyDictionary()
         self.refusals: list[Refusal] = []
+        self.pace = Pace(lambda: 0.0, _no_pause)
         self._error, self._refusing = error, refusing
         self.went_on = False
 

@@ -37,7 +37,7 @@ LEVELS = (
     "uploads websocket exchange banner",
     "layer",
     "lean",
-    "replies keep tunnels endings",
+    "replies keep tunnels endings pace",
     "admit guard answers crowd",
     "deadlines egress reflow",
     "sweep",
@@ -49,14 +49,23 @@ LEVELS = (
 # What touches mitmproxy; all else is plain functions that need no proxy to be tested.
 MITMPROXY = frozenset(
     "gateway guard reloading egress tunnels keep seal http1 heads intake uploads layer flows "
-    "sweep websocket transport admit attach views web replies cli pages reflow canary decoy "
+    "sweep websocket pace transport admit attach views web replies cli pages reflow canary decoy "
     "lean".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.
 HELPERS = {
     Gateway: {"refuse", "watch", "end_overdue", "finish_all", "swap"},
-    Egress: {"allow", "withdraw", "hang_up", "has_unsent", "interrupt", "stalled", "close_late"},
+    Egress: {
+        "allow",
+        "withdraw",
+        "hang_up",
+        "has_unsent",
+        "interrupt",
+        "stalled",
+        "close_late",
+        "pause",
+    },
     Life: {"start"},
     Notes: {"write", "close", "own"},
     LastCalls: set(),

@@ -81,6 +81,17 @@ class Egress:
             return False
         return not is_congested(transport_of(self.proxyserver(), client, flow.server_conn))
 
+    async def pause(self, client: Client, seconds: float) -> None:
+        """Wait, and read nothing of a client meanwhile."""
+        transport = to_client(self.proxyserver(), client)
+        if isinstance(transport, asyncio.Transport):
+            transport.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            if isinstance(transport, asyncio.Transport) and not transport.is_closing():
+                transport.resume_reading()
+
     def close_late(self, now: float, waiting: Collection[str]) -> None:
         """Close the clients' connections on which nothing happens, but those that are `waiting`
         for an upstream."""

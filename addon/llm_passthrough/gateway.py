@@ -41,6 +41,7 @@ from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.flows import Refused, client_failed, client_fault, client_of, unreached
 from llm_passthrough.guard import guarded, quiet
+from llm_passthrough.pace import Pace
 from llm_passthrough.providers import Target
 from llm_passthrough.record import Body, Fault, Outcome
 from llm_passthrough.said import cleaned
@@ -80,6 +81,7 @@ class Gateway:
         self.egress = Egress(
             clock, self.tunnels, lambda: self.parts.clients.required, self.connections
         )
+        self.pace = Pace(clock, self.egress.pause)
         self._clock = clock
         self._chance = chance or random.SystemRandom()
 

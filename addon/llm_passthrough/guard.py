@@ -14,6 +14,7 @@ from mitmproxy import http
 
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
+from llm_passthrough.pace import Pace
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,6 +25,10 @@ class FrontDoor(Protocol):
     @property
     def live(self) -> MutableMapping[http.HTTPFlow, Exchange]:
         """The exchanges that are open."""
+
+    @property
+    def pace(self) -> Pace:
+        """How fast refusals are answered."""
 
     def refuse(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
         """Answer the client."""
@@ -55,7 +60,12 @@ def _waiting(hook: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
             await hook(self, flow)
         except BaseException as error:  # noqa: BLE001 - a CancelledError must not let it pass either
             _caught(self, flow, error)
+            refused = isinstance(error, Refusal)
+        else:
+            refused = False
         _timed(self, flow, entered)
+        if refused:
+            await self.pace.hold(flow, self.live.get(flow))
 
     return guard
 
