@@ -91,6 +91,7 @@ class Reader(_http1.Http1Server):
         self._begun: float | None = None  # since when a head has been unfinished
         self._wakes = False
         self._deaf = False
+        self._left = False
         self._dropped = 0
 
     def _enter(self, phase: Phase) -> None:
@@ -153,6 +154,8 @@ class Reader(_http1.Http1Server):
         self.request = request
         ended = refusal is None and length == 0
         yield ReceiveHttp(RequestHeaders(self.stream_id, request, ended))
+        if self._deaf:
+            return  # it was answered already, and nothing of what follows is a request
         if refusal is not None:
             yield from self._fail(refusal)
             return
@@ -199,7 +202,7 @@ class Reader(_http1.Http1Server):
                 RequestProtocolError(self.stream_id, _LEFT, ErrorCode.CLIENT_DISCONNECTED)
             )
             return
-        while True:
+        while not self._deaf:
             try:
                 piece = self.body_reader(self.buf)
             except h11.ProtocolError:
@@ -237,6 +240,8 @@ class Reader(_http1.Http1Server):
 
     def send(self, event: HttpEvent) -> Commands:
         """As mitmproxy does, but no page of its own, and an end that lets the answer arrive."""
+        if self._left:
+            return _nothing()
         if isinstance(event, HangUp):
             return self._leave()
         if isinstance(event, ResponseProtocolError) and not self._deaf:
@@ -267,6 +272,7 @@ class Reader(_http1.Http1Server):
     def _leave(self) -> Commands:
         """Say that nothing more comes, and let go of what still comes until the client closes."""
         self._hear_no_more()
+        self._left = True
         if self._visit is None:
             yield commands.CloseConnection(self.conn)
         else:
@@ -283,3 +289,7 @@ class Reader(_http1.Http1Server):
 def install(place: Any) -> None:
     """Put our reader in the place of mitmproxy's, in its module of layers."""
     place.Http1Server = Reader
+
+
+def _nothing() -> Commands:
+    yield from ()

@@ -190,6 +190,14 @@ MALFORMED = [
     pytest.param(
         Case(b"GET /x HTTP/1.1\r\n\r\n", 400, "bad_request", 0), id="no-host"
     ),
+    pytest.param(
+        Case(b"GET /x HTTP/1.1\r\n\r\n" * 3 + GOOD, 400, "bad_request", 0),
+        id="no-host-and-more-behind-it",
+    ),
+    pytest.param(
+        Case(head("a\x01b: c", "Content-Length: 2") + b"{}" + GOOD, 400, "bad_request"),
+        id="a-bad-name-and-more-behind-it",
+    ),
 ]  # fmt: skip
 LATE = [
     pytest.param(Case(b"P", 408, "request_timeout", 0), id="I03-one-byte"),
