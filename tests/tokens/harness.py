@@ -258,7 +258,9 @@ class _Server(ThreadingHTTPServer):
 def _connect(sock: socket.socket) -> None:
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        head += sock.recv(1)
+        if not (byte := sock.recv(1)):
+            raise ConnectionError("the client left within its CONNECT")
+        head += byte
     sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
 
 
