@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 import brotli
 import pytest
-from llm_passthrough.bodies import decoded, model_of, readable, top_level, zstd
+from llm_passthrough.bodies import decoded, readable, top_level, zstd
 
 TEXT = b'{"model": "m", "text": "' + b"hello " * 50 + b'"}'
-FORM = "multipart/form-data; boundary=b"
 
 
 def deflated_raw(data: bytes) -> bytes:
@@ -120,107 +119,6 @@ def test_a_body_that_was_cut_is_decoded_as_far_as_it_goes() -> None:
 )
 def test_bytes_become_text_or_base64(data: bytes, expected: tuple[str, str]) -> None:
     assert readable(data) == expected
-
-
-def form(*parts: tuple[bytes, bytes]) -> bytes:
-    body = b"".join(b"--b\r\n" + head + b"\r\n\r\n" + value + b"\r\n" for head, value in parts)
-    return body + b"--b--\r\n"
-
-
-FILE = (b'Content-Disposition: form-data; name="file"; filename="a.wav"', b"\0\r\n\xff" * 99)
-MODEL = (b'Content-Disposition: form-data; name="model"', b"whisper-1")
-
-
-@pytest.mark.parametrize(
-    ("path", "kind", "body", "provider", "model"),
-    [
-        pytest.param("/v1/chat/completions", "", b'{"model":"m"}', "openai", "m", id="JSON"),
-        pytest.param("/v1/x", "", b'{"a":[1],"model":"a"', "openai", "a", id="JSON, cut"),
-        pytest.param("/v1/x", "", b'{"model":"gpt-4', "openai", None, id="cut inside the name"),
-        pytest.param("/v1/x", "", b'{"model":"a","model":"b"}', "openai", "b", id="twice"),
-        pytest.param("/v1/x", "", b'{"model":7}', "openai", None, id="no text"),
-        pytest.param("/v1/x", "", b'{"model":""}', "openai", None, id="empty"),
-        pytest.param(
-            "/v1/x", "", b'{"model":"' + b"m" * 257 + b'"}', "openai", None, id="too long"
-        ),
-        pytest.param("/v1/x", "", b"", "openai", None, id="no body"),
-        pytest.param("/v1/x", "", b'["model"]', "openai", None, id="no object"),
-        pytest.param("/v1/models/gpt-4o", "", b"", "openai", "gpt-4o", id="in the path"),
-        pytest.param(
-            "/v1/models/ft:gpt-4o:org::id", "", b"", "openai", "ft:gpt-4o:org::id", id="colons"
-        ),
-        pytest.param(
-            "/v1beta/models/gemini-2:streamGenerateContent",
-            "",
-            b'{"model":"other"}',
-            "gemini",
-            "gemini-2",
-            id="the path before the body, without the method",
-        ),
-        pytest.param("/v1beta/tunedModels/t1:x", "", b"", "gemini", "t1", id="a tuned model"),
-        pytest.param(
-            "/openai/deployments/my%20gpt/chat/completions", "", b"", "azure", "my gpt", id="Azure"
-        ),
-        pytest.param(
-            "/v1/projects/p/locations/l/publishers/google/models/m:predict",
-            "",
-            b"",
-            "vertex",
-            "m",
-            id="Vertex",
-        ),
-        pytest.param("/v1/models/" + "m" * 300, "", b"", "openai", None, id="too long in the path"),
-        pytest.param("/v1/x", FORM, form(MODEL, FILE), "openai", "whisper-1", id="a form"),
-        pytest.param(
-            "/v1/x", "Multipart/Form-Data", form(FILE, MODEL), "openai", "whisper-1", id="last"
-        ),
-        pytest.param("/v1/x", FORM, form(FILE), "openai", None, id="a form without a model"),
-        pytest.param(
-            "/v1/x",
-            FORM,
-            form((b'CONTENT-DISPOSITION: form-data; name="model"\r\nX-Y: z', b"w")),
-            "openai",
-            "w",
-            id="a part with another header",
-        ),
-        pytest.param(
-            "/v1/x",
-            FORM,
-            form(
-                (b'Content-Disposition: form-data; name="x"', b'; name="model" in a value'), MODEL
-            ),
-            "openai",
-            "whisper-1",
-            id="the words in another part's value",
-        ),
-        pytest.param(
-            "/v1/x", FORM, form(MODEL)[:-12], "openai", None, id="a form that ends in the value"
-        ),
-        pytest.param(
-            "/v1/x", FORM, form((MODEL[0], b"m" * 300)), "openai", None, id="too long in a form"
-        ),
-        pytest.param("/v1/x", FORM, b'name="model"', "openai", None, id="no part at all"),
-    ],
-)
-def test_the_model_is_read_from_the_path_or_else_from_the_body(
-    path: str, kind: str, body: bytes, provider: str, model: str | None
-) -> None:
-    assert model_of(path.encode(), kind, body, provider) == model
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(b"content-disposition:" * 50_000, id="one endless line"),
-        pytest.param(b'content-disposition:;name="model"\r\n' * 30_000, id="endless headers"),
-        pytest.param(b'name="model"' * 80_000, id="nothing but the name"),
-        pytest.param(b"\r\n" * 500_000, id="nothing but line breaks"),
-    ],
-)
-def test_no_form_keeps_the_search_for_its_model_busy(body: bytes) -> None:
-    begun = time.process_time()
-    assert model_of(b"/v1/x", FORM, body, "openai") is None
-    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize(

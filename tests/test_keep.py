@@ -11,6 +11,7 @@ from llm_passthrough import keep
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.keyring import Key, KeyRing
+from llm_passthrough.policy import Named
 from llm_passthrough.providers import PROVIDERS, Base, generic
 from llm_passthrough.routes import Route, Upstream
 from llm_passthrough.tokens import Token, TokenError, TokenSource
@@ -232,7 +233,7 @@ def test_nor_is_a_retry_asked_for_while_the_others_rest() -> None:
 def test_nor_where_the_others_may_not_serve_the_model() -> None:
     upstream = upstream_of(key("a"), replace(key("b"), models=("other",)))
     one = exchange(upstream, upstream.ring.keys[0], 401)
-    one.model = "gpt-4o"
+    one.wanted = Named(("gpt-4o",))
     assert heard(one) == {}
 
 

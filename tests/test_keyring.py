@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_passthrough.errors import Refusal
 from llm_passthrough.keyring import Key, KeyRing
+from llm_passthrough.policy import NAMELESS, Named
 from pydantic import SecretStr
 
 MEND = "set OPENAI_API_KEY, or add a key under providers.openai.keys"
@@ -28,9 +29,13 @@ def ring(*keys: Key) -> KeyRing:
     return KeyRing("openai", keys, MEND)
 
 
+def wanted(model: str | None) -> Named:
+    return NAMELESS if model is None else Named((model,))
+
+
 def picked(keys: KeyRing, model: str | None = None, pinned: str | None = None) -> Counter[str]:
     chance = random.Random(7)
-    return Counter(keys.pick(model, pinned, chance).name for _ in range(2000))
+    return Counter(keys.pick(wanted(model), pinned, chance).name for _ in range(2000))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +65,7 @@ def picked(keys: KeyRing, model: str | None = None, pinned: str | None = None) -
 def test_a_key_allows_some_models(
     models: tuple[str, ...], blacklisted: tuple[str, ...], model: str | None, allowed: bool
 ) -> None:
-    assert key(models=models, blacklisted=blacklisted).allows(model) is allowed
+    assert key(models=models, blacklisted=blacklisted).allows(wanted(model)) is allowed
 
 
 @pytest.mark.parametrize(
@@ -108,10 +113,17 @@ def test_only_keys_that_allow_the_model_share_the_requests() -> None:
 def test_a_model_that_nobody_could_read_gets_keys_for_all_models_alone() -> None:
     keys = ring(key("a", 9.0, ("o*",)), key("b"), key("c", blacklisted=("o3",)))
     chance = random.Random(1)
-    assert {keys.pick(None, None, chance, unread=True).name for _ in range(20)} == {"b"}
-    with pytest.raises(Refusal, match=r"limits\.request_buffer") as caught:
-        keys.pick(None, "a", chance, unread=True)
+    unknown = Named(("o1",), "nobody can tell")
+    assert {keys.pick(unknown, None, chance).name for _ in range(20)} == {"b"}
+    with pytest.raises(Refusal, match="nobody can tell") as caught:
+        keys.pick(unknown, "a", chance)
     assert caught.value.code == "no_key"
+
+
+def test_a_key_has_to_allow_each_model_that_is_named() -> None:
+    keys = ring(key("a", models=("gpt-*",)), key("b", models=("gpt-*", "o3")))
+    chance = random.Random(1)
+    assert {keys.pick(Named(("gpt-4o", "o3")), None, chance).name for _ in range(20)} == {"b"}
 
 
 def test_a_request_may_pin_a_key_by_its_name() -> None:
@@ -130,14 +142,14 @@ def test_a_request_may_pin_a_key_by_its_name() -> None:
 def test_a_preferred_key_is_taken_where_it_may_be(preferred: str, names: set[str]) -> None:
     keys = ring(key("a"), key("b", 0.0), key("c", models=("other",)))
     chance = random.Random(7)
-    got = {keys.pick("gpt-4o", None, chance, preferred=preferred).name for _ in range(50)}
+    got = {keys.pick(wanted("gpt-4o"), None, chance, preferred=preferred).name for _ in range(50)}
     assert got == names
 
 
 def test_a_preferred_key_is_taken_while_it_rests() -> None:
     keys = ring(key("a"), key("b"))
     keys.heard(keys.keys[1], 401, {}, 0.0, 0.0)
-    assert keys.pick("gpt-4o", None, random.Random(1), 1.0, preferred="b").name == "b"
+    assert keys.pick(wanted("gpt-4o"), None, random.Random(1), 1.0, preferred="b").name == "b"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +184,7 @@ def test_without_a_fitting_key_the_mend_is_named_and_nothing_is_echoed(
     keys: KeyRing, model: str | None, pinned: str | None, message: str
 ) -> None:
     with pytest.raises(Refusal) as caught:
-        keys.pick(model, pinned, random.Random(1))
+        keys.pick(wanted(model), pinned, random.Random(1))
     assert (caught.value.code, caught.value.status) == ("no_key", 503)
     assert caught.value.message == message
 
@@ -194,12 +206,12 @@ def test_whatever_chance_says_a_forbidden_model_never_gets_a_key(
     keys: list[Key], model: str, seed: int
 ) -> None:
     named = ring(*(key(str(i), k.weight, k.models, k.blacklisted) for i, k in enumerate(keys)))
-    fit = {k.name for k in named.keys if k.allows(model)}
+    fit = {k.name for k in named.keys if k.allows(wanted(model))}
     for pinned in (None, *(k.name for k in named.keys)):
         expected = fit & {pinned} if pinned else fit
         chosen = None
         with contextlib.suppress(Refusal):
-            chosen = named.pick(model, pinned, random.Random(seed)).name
+            chosen = named.pick(wanted(model), pinned, random.Random(seed)).name
         assert chosen in expected if expected else chosen is None
 
 
@@ -233,12 +245,12 @@ def test_a_resting_key_is_chosen_only_when_all_rest_and_then_the_first_to_be_rea
     now: float,
 ) -> None:
     keys = resting(rows)
-    fit = [one for one in keys.keys if one.allows(model)]
+    fit = [one for one in keys.keys if one.allows(wanted(model))]
     if not fit:
         with pytest.raises(Refusal):
-            keys.pick(model, None, random.Random(seed), now, session)
+            keys.pick(wanted(model), None, random.Random(seed), now, session)
         return
-    chosen = keys.pick(model, None, random.Random(seed), now, session)
+    chosen = keys.pick(wanted(model), None, random.Random(seed), now, session)
     ready = [one for one in fit if not keys.rests(one, now)]
     if ready:
         assert chosen in ready
@@ -246,7 +258,7 @@ def test_a_resting_key_is_chosen_only_when_all_rest_and_then_the_first_to_be_rea
     else:
         assert chosen in fit
         assert keys.states[chosen.name].until == min(keys.states[one.name].until for one in fit)
-    assert keys.another(chosen, model, now) is any(one is not chosen for one in ready)
+    assert keys.another(chosen, wanted(model), now) is any(one is not chosen for one in ready)
 
 
 @pytest.mark.unmeasured
@@ -256,7 +268,7 @@ def test_requests_and_sessions_are_shared_out_by_weight(weights: list[int], sess
     keys = ring(*(key(n, float(w)) for n, w in zip(NAMED, weights, strict=False)))
     chance, count = random.Random(7), 3000
     found = Counter(
-        keys.pick(None, None, chance, 0.0, f"session-{i}" if sessions else None).name
+        keys.pick(NAMELESS, None, chance, 0.0, f"session-{i}" if sessions else None).name
         for i in range(count)
     )
     for one in keys.keys:
@@ -273,7 +285,7 @@ def test_a_session_keeps_its_key_leaves_it_while_it_rests_and_comes_back(
     keys = ring(*(key(n) for n in NAMED[:count]))
 
     def pick(now: float) -> Key:
-        return keys.pick(None, None, random.Random(seed + int(now)), now, session)
+        return keys.pick(NAMELESS, None, random.Random(seed + int(now)), now, session)
 
     mine = pick(0)
     assert {pick(now).name for now in range(5)} == {mine.name}
@@ -291,8 +303,8 @@ def test_a_session_keeps_its_key_leaves_it_while_it_rests_and_comes_back(
 def test_a_resting_key_can_be_pinned_still() -> None:
     keys = ring(key("a"), key("b"))
     keys.heard(keys.keys[0], 401, {}, 0.0, 0.0)
-    assert keys.pick(None, "a", random.Random(1), 1.0).name == "a"
-    assert keys.pick(None, None, random.Random(1), 1.0).name == "b"
+    assert keys.pick(NAMELESS, "a", random.Random(1), 1.0).name == "a"
+    assert keys.pick(NAMELESS, None, random.Random(1), 1.0).name == "b"
 
 
 def test_a_short_rest_does_not_shorten_a_long_one() -> None:

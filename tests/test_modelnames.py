@@ -2,10 +2,11 @@
 
 import gzip
 import json
+import time
 import zlib
 
 import pytest
-from llm_passthrough.modelnames import Named, named, needs_none
+from llm_passthrough.modelnames import NAMELESS, Named, deciding, named, needs_none
 
 JSON = "application/json"
 FORM = "multipart/form-data; boundary=b"
@@ -149,6 +150,21 @@ def test_a_form_names_its_model_in_one_part(body: bytes, expected: Named) -> Non
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"content-disposition:" * 50_000, id="one endless line"),
+        pytest.param(b'content-disposition:;name="model"\r\n' * 30_000, id="endless headers"),
+        pytest.param(b'name="model"' * 80_000, id="nothing but the name"),
+        pytest.param(b"\r\n" * 500_000, id="nothing but line breaks"),
+    ],
+)
+def test_no_form_keeps_the_search_for_its_model_busy(body: bytes) -> None:
+    begun = time.process_time()
+    assert names("/v1/x", body, kind=FORM).names == ()
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
     ("body", "coding", "expected"),
     [
         pytest.param(gzip.compress(b'{"model":"a"}'), "gzip", Named(("a",)), id="gzip"),
@@ -186,3 +202,26 @@ def test_only_what_runs_no_model_need_not_name_one(
     method: str, path: str, upgrade: bool, none: bool
 ) -> None:
     assert needs_none(method, path.encode(), upgrade) is none
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "wanted"),
+    [
+        pytest.param("/v1/x", b'{"model":"a"}', Named(("a",)), id="the body's"),
+        pytest.param("/v1/x", b'{"model":"a","model":"b"}', Named(("a", "b")), id="each of them"),
+        pytest.param("/v1/models/a", b'{"model":"b"}', Named(("a",)), id="the path's before it"),
+        pytest.param("/v1/%6Dodels/a", b"", Named(("a",)), id="an escaped path"),
+        pytest.param("/v1/x", b"{}", NAMELESS, id="none"),
+        pytest.param("/v1/x", b"", NAMELESS, id="no body"),
+        pytest.param("/v1/models/a", None, Named(("a",)), id="a body that still streams"),
+    ],
+)
+def test_a_key_is_chosen_for_what_the_provider_will_take(
+    path: str, body: bytes | None, wanted: Named
+) -> None:
+    assert deciding(path.encode(), None, JSON, None, body, "openai") == wanted
+
+
+def test_a_key_is_not_chosen_by_what_cannot_be_read() -> None:
+    found = deciding(b"/v1/x", None, JSON, "own", b'{"model":"a"}', "openai")
+    assert found.unknown == "its content coding cannot be undone"

@@ -9,7 +9,7 @@ import pytest
 from llm_passthrough import config
 from llm_passthrough.build import build
 from llm_passthrough.errors import Refusal
-from llm_passthrough.policy import Client
+from llm_passthrough.policy import NAMELESS, Client
 from llm_passthrough.routes import Routes
 from llm_passthrough.seal import Sealed
 from llm_passthrough.verdict import Question, Verdict, decide
@@ -481,6 +481,7 @@ FORM = (
         pytest.param("v1/chat", b"application/json", b'{"model":"GPT-MINI"}', "small", id="case"),
         pytest.param("v1/audio", b"multipart/form-data; boundary=b", FORM, "small", id="a form"),
         pytest.param("v1/models/gpt-mini", b"", b"", "small", id="the path"),
+        pytest.param("v1/%6Dodels/gpt-mini", b"", b"", "small", id="an escaped path"),
         pytest.param(
             "v1/models/gpt-5",
             b"application/json",
@@ -597,6 +598,11 @@ def asked(
     return verdict.key.name if verdict.key else "none"
 
 
+UPGRADE = [
+    (b"Connection", b"Upgrade"),
+    (b"Upgrade", b"websocket"),
+    (b"Sec-WebSocket-Version", b"13"),
+]
 PIN_A, PIN_B = [(b"X-Passthrough-Key", b"a")], [(b"X-Passthrough-Key", b"b")]
 
 
@@ -629,7 +635,7 @@ def test_a_key_that_rests_is_not_followed_by_one_of_somebody_elses() -> None:
     question = Question(route, path, query, "POST", strip((HOST,), b"/"), b"{}", made)
     verdict = decide(question, random.Random(3))
     assert verdict.key is not None
-    assert not verdict.upstream.ring.another(verdict.key, None, 0.0)
+    assert not verdict.upstream.ring.another(verdict.key, NAMELESS, 0.0)
     verdict.upstream.ring.failed(verdict.key, 0.0)
     assert route.upstreams[0].ring.rests(verdict.key, 0.1), "what is heard of a key is for all"
     assert asked(made) == "a"
@@ -673,11 +679,11 @@ def test_of_two_providers_on_a_route_a_client_may_use_its_own(
         pytest.param("/openai_passthrough/v1/models", b"", None, "GET", True, id="a list"),
         pytest.param("/openai_passthrough/v1/models/x", b"", None, "GET", False, id="of another"),
         pytest.param(
-            "/openai_passthrough/v1/realtime?model=m", b"", [(b"Upgrade", b"websocket")], "GET",
+            "/openai_passthrough/v1/realtime?model=m", b"", UPGRADE, "GET",
             True, id="a WebSocket for it",
         ),
         pytest.param(
-            "/openai_passthrough/v1/responses", b"", [(b"Upgrade", b"websocket")], "GET", False,
+            "/openai_passthrough/v1/responses", b"", UPGRADE, "GET", False,
             id="a WebSocket whose first message would tell",
         ),
     ],

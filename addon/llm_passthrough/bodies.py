@@ -1,13 +1,11 @@
-"""Bodies made readable: decompressed within bounds, as text or base64, and their model."""
+"""Bodies made readable: decompressed within bounds, as text or base64, and a form's model."""
 
 import base64
 import codecs
-import re
 import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
-from urllib.parse import unquote
 
 import brotli
 from pydantic_core import from_json
@@ -17,9 +15,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_MODEL_PATH = re.compile(rb"/(?:models|tunedModels|deployments)/([^/?]+)")
-# Vertex and Gemini write the method behind the model, after a colon; others may use a colon.
-_METHOD_AFTER_COLON = frozenset({"gemini", "vertex"})
 _LONGEST_MODEL = 256
 # How a form's part begins (RFC 7578 4.2).
 _DISPOSITION = b"content-disposition:"
@@ -58,19 +53,6 @@ def readable(data: bytes) -> tuple[str, Literal["utf-8", "base64"]]:
     if "\x00" in text:
         return base64.b64encode(data).decode(), "base64"
     return text, "utf-8"
-
-
-def model_of(path: bytes, content_type: str, body: bytes, provider: str | None) -> str | None:
-    """The model that a request asks for: from its path, else its JSON or multipart body."""
-    model: object
-    if match := _MODEL_PATH.search(path):
-        name = unquote(match[1].decode("latin-1"))
-        model = name.partition(":")[0] if provider in _METHOD_AFTER_COLON else name
-    elif content_type.partition(";")[0].strip().lower() == "multipart/form-data":
-        model = model_part(body)
-    else:
-        model = top_level(body).get("model") if body else None
-    return model if isinstance(model, str) and 0 < len(model) <= _LONGEST_MODEL else None
 
 
 def top_level(body: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from llm_passthrough.dialects import reader
 from llm_passthrough.keyring import Key
 from llm_passthrough.links import mapped
 from llm_passthrough.listen import Ear
+from llm_passthrough.policy import NAMELESS, Named
 from llm_passthrough.providers import Origin
 from llm_passthrough.record import Body, Facts, Fault, Outcome, Pairs
 from llm_passthrough.routes import Route, Upstream
@@ -66,7 +67,7 @@ class Exchange:
     upstream: Upstream | None = None
     detected_by: str | None = None
     key: Key | None = None
-    model: str | None = None
+    wanted: Named = NAMELESS
     secret: SecretStr | None = None
     origin: Origin | None = None
     ear: Ear | None = None
@@ -109,7 +110,7 @@ class Exchange:
     def sign(self, verdict: Verdict, secret: SecretStr | None, shown: Fields) -> None:
         """Note what was decided; `shown` are the upstream's fields with a placeholder."""
         self.upstream, self.detected_by = verdict.upstream, verdict.detected_by
-        self.key, self.model, self.secret = verdict.key, verdict.model, secret
+        self.key, self.wanted, self.secret = verdict.key, verdict.wanted, secret
         self.origin = verdict.target.origin
         self.url = str(self.origin) + verdict.target.path.decode("latin-1")
         self.request_headers = shown

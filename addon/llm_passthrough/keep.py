@@ -55,7 +55,7 @@ async def _chosen(
             now = clock()
             ring.tokenless(key, now)
             # An endpoint may be so slow that a key's rest is over before another's fetch is.
-            last = key.name in tried or not ring.another(key, verdict.model, now)
+            last = key.name in tried or not ring.another(key, verdict.wanted, now)
             tried.add(key.name)
             if question.pinned is not None or last:
                 code = "token_timeout" if error.late else "no_token"
@@ -99,7 +99,7 @@ def heard(exchange: Exchange, fields: Fields, now: float, wall: float) -> Fields
         again = True  # the next request fetches another token
     else:
         rests = ring.heard(key, status, dict(lowered(fields)), now, wall)
-        again = rests and ring.another(key, exchange.model, now)
+        again = rests and ring.another(key, exchange.wanted, now)
     return ask_to_retry(fields) if again and _obeys(exchange, upstream) else fields
 
 
@@ -122,7 +122,7 @@ def failed(exchange: Exchange, fields: Fields, now: float) -> Fields:
     if key is None or upstream is None:
         return fields
     upstream.ring.failed(key, now)
-    again = bool(upstream.endpoints) and upstream.ring.another(key, exchange.model, now)
+    again = bool(upstream.endpoints) and upstream.ring.another(key, exchange.wanted, now)
     return ask_to_retry(fields) if again and _obeys(exchange, upstream) else fields
 
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from llm_passthrough import rest
 from llm_passthrough.errors import Refusal
-from llm_passthrough.policy import allows
+from llm_passthrough.policy import Named, allows
 from llm_passthrough.rest import Rest
 from llm_passthrough.tokens import TokenSource
 
@@ -40,9 +40,13 @@ class Key:
         """Whether this key may serve every model, so that none has to be known."""
         return self.models == ("*",) and not self.blacklisted
 
-    def allows(self, model: str | None) -> bool:
-        """Whether this key may serve `model`; a request without a model may use any key."""
-        return model is None or allows(model, self.models, self.blacklisted)
+    def allows(self, wanted: Named) -> bool:
+        """Whether this key may serve all models that are wanted, known or not; a request that
+        names none may use any key."""
+        return self.for_all_models or (
+            wanted.unknown is None
+            and all(allows(model, self.models, self.blacklisted) for model in wanted.names)
+        )
 
 
 @dataclass(slots=True)
@@ -78,17 +82,16 @@ class KeyRing:
 
     def pick(
         self,
-        model: str | None,
+        wanted: Named,
         pinned: str | None,
         chance: random.Random,
         now: float = 0.0,
         session: str | None = None,
-        unread: bool = False,
         preferred: str = "",
     ) -> Key:
-        """A key that allows `model` and does not rest; `pinned` names one. Raises Refusal (no_key).
+        """A key that allows the models that are `wanted` and does not rest; `pinned` names one.
+        Raises Refusal (no_key).
 
-        `unread`: there is a model, which nobody knows; keys that depend on it may not be used.
         `preferred` names one that is taken, resting or not, where it is there and may be used.
 
         The calls of one `session` stay on one key as long as it is ready, so that the provider's
@@ -97,13 +100,9 @@ class KeyRing:
         """
         if not self.keys:
             raise Refusal("no_key", f"no key for {self.provider}: {self.mend}")
-        fit = [
-            key
-            for key in self.keys
-            if pinned in (None, key.name) and (key.for_all_models if unread else key.allows(model))
-        ]
+        fit = [key for key in self.keys if pinned in (None, key.name) and key.allows(wanted)]
         if not fit:
-            raise Refusal("no_key", self._why_none(pinned, unread))
+            raise Refusal("no_key", self._why_none(pinned, wanted.unknown))
         ready = [key for key in fit if key.name == preferred]
         ready = ready or [key for key in fit if not self.rests(key, now)]
         if not ready:
@@ -120,10 +119,10 @@ class KeyRing:
         state = self.states.get(key.name)
         return state is not None and now < state.until
 
-    def another(self, key: Key, model: str | None, now: float) -> bool:
-        """Whether another key than this one is ready for `model`."""
+    def another(self, key: Key, wanted: Named, now: float) -> bool:
+        """Whether another key than this one is ready for these models."""
         return any(
-            other is not key and other.allows(model) and not self.rests(other, now)
+            other is not key and other.allows(wanted) and not self.rests(other, now)
             for other in self.keys
         )
 
@@ -194,14 +193,14 @@ class KeyRing:
         if now + pause.seconds >= state.until:
             state.until, state.why = now + pause.seconds, pause.why
 
-    def _why_none(self, pinned: str | None, unread: bool) -> str:
+    def _why_none(self, pinned: str | None, unknown: str | None) -> str:
         names = ", ".join(key.name for key in self.keys)
         if pinned is not None and pinned not in {key.name for key in self.keys}:
             return f"{self.provider} has no key of the name in x-passthrough-key; keys: {names}"
-        if unread:
+        if unknown:
             return (
-                f"the body is too long to look for its model, and {self.provider} has no key for "
-                "all models; raise limits.request_buffer, or give a key without `models`"
+                f"{self.provider} has no key for all models, one without `models`, "
+                f"and this request's model is not known: {unknown}"
             )
         return f"no key of {self.provider} allows this model; see `models` of its keys ({names})"
 

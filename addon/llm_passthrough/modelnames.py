@@ -7,11 +7,11 @@ must not be evaded by a second name, another spelling, or a body that we read in
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
 from llm_passthrough.bodies import decoded, top_level
 from llm_passthrough.dialects import operation
+from llm_passthrough.policy import NAMELESS, Named
 
 _PATH = re.compile(r"(?i)/(?:models|tunedModels|deployments|engines|model)/([^/?]+)")
 # Azure: /models/chat/completions; the model is in the body.
@@ -31,16 +31,9 @@ _FORM_VALUE = re.compile(rb"(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{0,256})\r?\n--")
 _MODELLESS = frozenset({"files", "uploads", "vector_stores"})
 _READS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _LARGEST = 8 << 20
+_NONE = "it names no model"
+_TOO_LONG = "its body is too long to look for its model; see limits.request_buffer"
 _LONGEST = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """The models that a request names. `unknown` says why there may be others, or that there is
-    none where there should be."""
-
-    names: tuple[str, ...]
-    unknown: str | None = None
 
 
 def runs_none(path: bytes) -> bool:
@@ -66,13 +59,30 @@ def named(
     while it still streams. Takes time in proportion to the body."""
     names = [*_in_path(path, provider), *_in_query(query or b"")]
     if body is None:
-        return Named(tuple(names), None if names else "the body is too long to look for its model")
+        return Named(tuple(names), None if names else _TOO_LONG)
     try:
         found = _in_body(kind, coding, body)
     except ValueError as error:
         return Named(tuple(names), str(error))
     names += found
-    return Named(tuple(dict.fromkeys(names)), None if names else "it names no model")
+    return Named(tuple(dict.fromkeys(names)), None if names else _NONE)
+
+
+def deciding(
+    path: bytes,
+    query: bytes | None,
+    kind: str,
+    coding: str | None,
+    body: bytes | None,
+    provider: str,
+) -> Named:
+    """The models that a key is chosen for, with the arguments of `named`. What the path names is
+    what the provider takes; else each name counts, and a request that names none may use any key.
+    """
+    if names := tuple(_in_path(path, provider)):
+        return Named(names)
+    found = named(path, query, kind, coding, body, provider)
+    return NAMELESS if found.unknown == _NONE else found
 
 
 def _in_path(path: bytes, provider: str) -> Iterable[str]:

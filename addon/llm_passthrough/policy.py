@@ -39,6 +39,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """The models that a request names. `unknown` says why there may be others, or that there is
+    none where there should be."""
+
+    names: tuple[str, ...]
+    unknown: str | None = None
+
+
+NAMELESS = Named(())
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """Somebody who may call, and the rules for it. What is denied wins over what is allowed."""
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
 
-from llm_passthrough.bodies import model_of, top_level
+from llm_passthrough.bodies import top_level
 from llm_passthrough.clients import session
 from llm_passthrough.errors import Refusal
 from llm_passthrough.keyring import Key
-from llm_passthrough.modelnames import named, needs_none, runs_none
-from llm_passthrough.policy import ALL, EVERYBODY, Client
+from llm_passthrough.modelnames import deciding, named, needs_none, runs_none
+from llm_passthrough.policy import ALL, EVERYBODY, NAMELESS, Client, Named
 from llm_passthrough.providers import Ask, Credential, Target
 from llm_passthrough.providers.google import names_vertex
 from llm_passthrough.routes import Route, Upstream
@@ -60,7 +60,7 @@ class Verdict:
     upstream: Upstream
     detected_by: str
     key: Key | None
-    model: str | None
+    wanted: Named
     secret: SecretStr | None
     credential: Credential | None
     target: Target
@@ -85,13 +85,12 @@ def decide(question: Question, chance: random.Random, now: float = 0.0) -> Verdi
     question.client.check_provider(upstream.provider.name)
     _check_models(question, upstream)
     upstream = _with_keys_of(question.client, upstream, question.pinned)
-    model = _model(upstream, question)
+    wanted = _wanted(upstream, question)
     key = None
     if not (upstream.forward or upstream.keyless):
         held = session(stripped.fields)
-        unread = model is None and body is None and not runs_none(path)
         pinned, preferred = question.pinned, question.preferred
-        key = upstream.ring.pick(model, pinned, chance, now, held, unread, preferred)
+        key = upstream.ring.pick(wanted, pinned, chance, now, held, preferred)
     fields = (*stripped.fields, *upstream.extra_headers)
     names = frozenset(name.lower() for name, _ in fields)
     ask = Ask(question.method, path, question.query, names, hint, exact=route.rule == "host")
@@ -102,19 +101,18 @@ def decide(question: Question, chance: random.Random, now: float = 0.0) -> Verdi
         credential, secret = upstream.provider.sign(ask, key), key.secret
         if body and upstream.provider.rewrite:
             body = upstream.provider.rewrite(ask, key, target, body)
-    return Verdict(upstream, rule, key, model, secret, credential, target, body)
+    return Verdict(upstream, rule, key, wanted, secret, credential, target, body)
 
 
 def _check_models(question: Question, upstream: Upstream) -> None:
     """Refuse models that are not the client's, and what may be for one. Raises Refusal."""
-    client, path, body = question.client, question.path, question.body
+    client = question.client
     if not client.asks_model:
         return
-    fields = {name.lower(): value.decode("latin-1") for name, value in question.stripped.fields}
-    if modelless := needs_none(question.method, path, b"upgrade" in fields):
-        body = b""
-    kind, coding = fields.get(b"content-type", ""), fields.get(b"content-encoding")
-    found = named(path, question.query, kind, coding, body, upstream.provider.name)
+    upgrade = any(name.lower() == b"upgrade" for name, _ in question.stripped.fields)
+    if modelless := needs_none(question.method, question.path, upgrade):
+        question = replace(question, body=b"")
+    found = named(*_told(question), upstream.provider.name)
     client.check_models(found.names)
     if found.unknown and not modelless:
         raise Refusal(
@@ -145,13 +143,20 @@ def _hint(route: Route, path: bytes, body: bytes | None) -> str | None:
     return model if names_vertex(model) else None
 
 
-def _model(upstream: Upstream, question: Question) -> str | None:
-    """The model that is asked for, where the choice of a key depends on it."""
+def _wanted(upstream: Upstream, question: Question) -> Named:
+    """The models that are asked for, where the choice of a key depends on them."""
     if not upstream.ring.asks_model:
-        return None
-    kind = next((v for n, v in question.stripped.fields if n.lower() == b"content-type"), b"")
-    name = upstream.provider.name
-    return model_of(question.path, kind.decode("latin-1"), question.body or b"", name)
+        return NAMELESS
+    if question.body is None and runs_none(question.path):
+        return NAMELESS
+    return deciding(*_told(question), upstream.provider.name)
+
+
+def _told(question: Question) -> tuple[bytes, bytes | None, str, str | None, bytes | None]:
+    """What a request says of its models: path, query, kind and coding of its body, the body."""
+    fields = {name.lower(): value.decode("latin-1") for name, value in question.stripped.fields}
+    kind, coding = fields.get(b"content-type", ""), fields.get(b"content-encoding")
+    return question.path, question.query, kind, coding, question.body
 
 
 def _own(stripped: Stripped) -> tuple[Credential | None, SecretStr | None]:
