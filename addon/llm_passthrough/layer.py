@@ -74,10 +74,9 @@ class GatewayStream(UploadStream):
             except StopIteration:
                 return
             if self._is_error_page(command):
-                yield from self._tell(self.flow.response)
+                closing = getattr(command.event, "code", None) in _CLOSING
+                yield from self._tell(self.flow.response, closing)
                 reply = None
-                if getattr(command.event, "code", None) in _CLOSING:
-                    yield SendHttp(HangUp(self.stream_id), self.context.client)
             else:
                 reply = yield command
 
@@ -93,13 +92,14 @@ class GatewayStream(UploadStream):
             and isinstance(self.flow.response, Refused)
         )
 
-    def _tell(self, response: http.Response | None) -> Commands[None]:
+    def _tell(self, response: http.Response | None, closing: bool = False) -> Commands[None]:
+        """Answer; `closing`: what comes behind this request is none, and is not read."""
         assert response is not None
         self._head_sent = True
         for event in (
             ResponseHeaders(self.stream_id, response, end_stream=False),
             ResponseData(self.stream_id, response.raw_content or b""),
-            ResponseEndOfMessage(self.stream_id),
+            HangUp(self.stream_id) if closing else ResponseEndOfMessage(self.stream_id),
         ):
             yield SendHttp(event, self.context.client)
 
