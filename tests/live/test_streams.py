@@ -262,19 +262,27 @@ def test_a_stream_that_breaks_off_looks_broken_to_the_client(
 
 
 @pytest.mark.parametrize(
-    ("sent", "end"),
+    ("sent", "end", "said"),
     [
-        pytest.param(b"", Wire.close, id="closed without a word"),
-        pytest.param(b"", Wire.reset, id="reset without a word"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-", Wire.close, id="closed inside the head"),
+        pytest.param(b"", Wire.close, "closed the connection", id="closed without a word"),
+        pytest.param(b"", Wire.reset, "closed the connection", id="reset without a word"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Wire.close, id="a short body"
+            b"HTTP/1.1 200 OK\r\nContent-",
+            Wire.close,
+            "no well-formed",
+            id="closed inside the head",
         ),
-        pytest.param(b"SSH-2.0-x\r\n\r\n", Wire.close, id="no HTTP at all"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+            Wire.close,
+            "closed the connection",
+            id="a short body",
+        ),
+        pytest.param(b"SSH-2.0-x\r\n\r\n", Wire.close, "no well-formed", id="no HTTP at all"),
     ],
 )
 def test_an_upstream_that_ends_before_anything_was_passed_on_is_a_502(
-    upstream: Upstream, raw_gateway: Gateway, sent: bytes, end: Callable[[Wire], None]
+    upstream: Upstream, raw_gateway: Gateway, sent: bytes, end: Callable[[Wire], None], said: str
 ) -> None:
     marker = f"early-{time.monotonic_ns()}"
 
@@ -289,7 +297,7 @@ def test_an_upstream_that_ends_before_anything_was_passed_on_is_a_502(
         head, body = wire.message()
     assert head.startswith(b"HTTP/1.1 502 ")
     assert b"x-passthrough-error: upstream_protocol" in head
-    assert "closed the connection" in json.loads(body)["error"]["message"]
+    assert said in json.loads(body)["error"]["message"]
     record = raw_gateway.record_of(marker)
     assert record["outcome"] in ("upstream_abort", "upstream_error")
     assert record["error"]["origin"] == "upstream"
