@@ -1,4 +1,4 @@
-"""Command-line agents, as they are installed from npm, by their base URL and through the proxy.
+"""Command-line clients from npm and PyPI, by their base URL and through the proxy.
 
 `scripts/clis` installs them and runs this file; without them it is skipped.
 """
@@ -6,6 +6,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 from live.test_forward import Desk
 
-FOLDER = Path(__file__).resolve().parents[2] / ".venv" / "clis" / "node_modules" / ".bin"
+VENV = Path(__file__).resolve().parents[2] / ".venv"
+FOLDER, TOOLS = VENV / "clis" / "node_modules" / ".bin", VENV / "tools"
 PLACEHOLDER = "placeholder-0123456789"
 NOWHERE = "http://127.0.0.1:9"
 
@@ -36,14 +38,22 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(program: str, *arguments: str, home: Path, **env: str) -> str:
-    """What a program says; nobody sits in front of it."""
-    path = FOLDER / program
+def installed(program: str) -> list[str]:
+    """The command that a program is started with."""
+    path = TOOLS / "llm" if program == "llm" else FOLDER / program
     if not path.exists():
         pytest.skip(f"{program} is not installed; scripts/clis installs it")
+    return [sys.executable, "-m", "llm"] if program == "llm" else [str(path)]
+
+
+def run(program: str, *arguments: str, home: Path, **env: str) -> str:
+    """What a program says; nobody sits in front of it."""
+    command = installed(program)
     basic = {"PATH": os.environ["PATH"], "HOME": str(home), "CI": "1", "NO_COLOR": "1"}
+    if program == "llm":
+        basic |= {"PYTHONPATH": str(TOOLS), "LLM_USER_PATH": str(home)}
     done = subprocess.run(
-        [str(path), *arguments],
+        [*command, *arguments],
         env=basic | env,
         cwd=home,
         stdin=subprocess.DEVNULL,
@@ -69,6 +79,7 @@ def base(desk: Desk) -> dict[str, str]:
     return closed | {
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
+        "OPENAI_BASE_URL": f"{url}/openai_passthrough/v1",
         "ANTHROPIC_BASE_URL": f"{url}/anthropic_passthrough",
         "GOOGLE_GEMINI_BASE_URL": f"{url}/genai_passthrough",
     }
@@ -77,9 +88,15 @@ def base(desk: Desk) -> dict[str, str]:
 COMMANDS = {
     "claude": ("-p", "say hello"),
     "codex": ("exec", "--skip-git-repo-check", "say hello"),
+    "llm": ("-m", "gpt-4o-mini", "say hello"),
     "gemini": ("--skip-trust", "-m", "gemini-2.5-flash", "-p", "say hello"),
 }
-OPERATIONS = {"claude": "messages", "codex": "responses", "gemini": "generate_content"}
+OPERATIONS = {
+    "llm": "chat",
+    "claude": "messages",
+    "codex": "responses",
+    "gemini": "generate_content",
+}
 
 
 @pytest.mark.parametrize("way", ["base URL", "proxy"])
@@ -98,7 +115,9 @@ def test_an_agent_gets_its_answer_and_holds_no_key(
     assert said.strip()
     assert desk.oracles.new()
     assert all(PLACEHOLDER.encode() not in seen.head for seen in desk.oracles.new())
-    record = desk.gateway.record_of(f'"operation": "{OPERATIONS[program]}"')
+    # Codex talks over a WebSocket: what a turn took stands in the turn's own record.
+    record = desk.gateway.record_of(', "turn": 1, ' if program == "codex" else '"input_tokens": ')
+    assert record["operation"] == OPERATIONS[program]
     assert record["route"].startswith("host:" if way == "proxy" else "/")
     assert record["outcome"] == "ok"
     assert record["usage"]["output_tokens"] > 0
