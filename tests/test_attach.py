@@ -20,6 +20,7 @@ from mitmproxy import exceptions, http
 from mitmproxy.options import Options
 from mitmproxy.test import tflow
 from mitmproxy.tools.dump import DumpMaster
+from mitmproxy.tools.web.master import WebMaster
 
 KEY = "sk-REAL-KEY-0123456789"
 CHAT = "/openai_passthrough/v1/chat/completions"
@@ -201,6 +202,34 @@ async def test_the_limit_for_buffered_requests_is_the_configurations(place: Plac
     place.write(limits={"request_buffer": 123})
     with attached(place):
         assert UploadStream.request_buffer == 123
+
+
+@pytest.mark.parametrize(
+    ("early", "asked", "port"),
+    [
+        pytest.param(True, None, 9123, id="the file's"),
+        pytest.param(True, 9456, 9456, id="the one that was asked for"),
+        pytest.param(False, None, 8081, id="the one that is open already"),
+    ],
+)
+async def test_where_mitmwebs_page_is_stands_in_the_file_too(
+    place: Place,
+    caplog: pytest.LogCaptureFixture,
+    early: bool,
+    asked: int | None,
+    port: int,
+) -> None:
+    place.write(listen={"web_port": 9123})
+    master = WebMaster(Options(confdir=str(place.confdir)), with_termlog=False)
+    if asked is not None:
+        master.options.update(web_port=asked)
+    master.options.update_defer(passthrough_config=str(place.file))
+    attach(master, {}, early=early)
+    life = master.addons.get(Life.name)
+    assert master.options.web_port == port
+    assert life.reloading._gateway.parts.config.listen.web_port == port
+    assert ("listen.web_port: mitmweb opened its page" in caplog.text) is not early
+    await life.done()
 
 
 # -- reload ---------------------------------------------------------------------------------------

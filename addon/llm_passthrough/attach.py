@@ -47,9 +47,10 @@ _LOG = logging.getLogger(__name__)
 _EXIT_CONFIG = 2
 
 
-def attach(master: Any, env: Mapping[str, str] = os.environ) -> None:
+def attach(master: Any, env: Mapping[str, str] = os.environ, *, early: bool = False) -> None:
     """Make the gateway part of `master`; a second call leaves the first one's gateway alone.
 
+    `early`: mitmweb has not opened its page yet, so that the configuration may say where.
     Ends the process with exit code 2, after one line a fault, when the configuration is wrong.
     """
     if master.addons.get(Life.name) is not None:
@@ -59,7 +60,7 @@ def attach(master: Any, env: Mapping[str, str] = os.environ) -> None:
     life = Life(env)
     master.addons.register(life)
     try:
-        gateway = life.start(master)
+        gateway = life.start(master, early)
     except ConfigError as error:
         for line in error.lines:
             print(f"llm-passthrough: {line}", file=sys.stderr)
@@ -94,12 +95,12 @@ class Life:
         for option in options.OWN:
             loader.add_option(*option)
 
-    def start(self, master: Any) -> Gateway:
+    def start(self, master: Any, early: bool = False) -> Gateway:
         """Read the configuration, make all parts, set mitmproxy's options. Raises ConfigError."""
         if faults := options.unsafe(master.options):
             raise ConfigError(*faults)
         transport.install()
-        self._begun = startup.read(master.options, self._env)
+        self._begun = startup.read(master.options, self._env, early=early)
         settings = self._begun.settings
         parts = build(settings, self._env, master.options.passthrough_config or "environment")
         said.knows(parts.redactor)

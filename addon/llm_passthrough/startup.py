@@ -9,8 +9,10 @@ from llm_passthrough import config
 from llm_passthrough.config.models import Listen
 from llm_passthrough.demo import DemoProvider
 
-_WEB_PORT = 8081
-"""mitmproxy's default, which says nothing of what is wanted."""
+_TOO_LATE = (
+    "listen.web_port: mitmweb opened its page before it read this file; give it --web-port too, "
+    "or start it by `llm-passthrough web`"
+)
 _DEMO_KEYS = {
     name: f"demo-key-of-{name}" for name in ("openai", "anthropic", "azure", "gemini", "vertex")
 }
@@ -28,10 +30,10 @@ class Startup:
     demo: DemoProvider | None = None
 
 
-def read(opts: Any, env: Mapping[str, str]) -> Startup:
-    """The configuration that mitmproxy's options name; sets its host and port.
+def read(opts: Any, env: Mapping[str, str], *, early: bool = False) -> Startup:
+    """The configuration that mitmproxy's options name; sets its host and ports.
 
-    Raises ConfigError.
+    `early`: mitmproxy has not opened its page yet. Raises ConfigError.
     """
     name = opts.passthrough_config or env.get("LLM_PASSTHROUGH_CONFIG", "")
     file = Path(name).expanduser() if name else None
@@ -41,18 +43,23 @@ def read(opts: Any, env: Mapping[str, str]) -> Startup:
         asked, warnings = _of_demo(demo.bind()), list[str]()
     else:
         asked, warnings = config.load(file, env)
-    settings = asked.model_copy(update={"listen": _listening(opts, asked.listen)})
+    settings = asked.model_copy(update={"listen": _listening(opts, asked.listen, early)})
     opts.update(listen_host=settings.listen.host, listen_port=settings.listen.port)
+    if hasattr(opts, "web_port"):
+        if early:
+            opts.update(web_port=settings.listen.web_port)
+        elif asked.listen.web_port not in (opts.web_port, Listen().web_port):
+            warnings = [*warnings, _TOO_LATE]
     return Startup(asked, settings, warnings, file, demo)
 
 
-def _listening(opts: Any, listen: Listen) -> Listen:
+def _listening(opts: Any, listen: Listen, early: bool) -> Listen:
     wished: dict[str, object] = {}
     if opts.listen_host:
         wished["host"] = opts.listen_host
     if opts.listen_port is not None:
         wished["port"] = opts.listen_port
-    if getattr(opts, "web_port", None) not in (None, _WEB_PORT):
+    if hasattr(opts, "web_port") and (not early or opts.has_changed("web_port")):
         wished["web_port"] = opts.web_port
     return listen.model_copy(update=wished)
 

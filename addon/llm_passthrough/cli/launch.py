@@ -55,7 +55,7 @@ async def _main(
     options.set(*settings, defer=True)
     # Options of an addon that is not there yet wait for it.
     options.update_defer(**values)
-    attach(master)
+    attach(master, early=True)
     on_signals(master.shutdown)
     if hasattr(signal, "SIGPIPE"):  # not on Windows
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
