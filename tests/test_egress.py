@@ -144,6 +144,7 @@ async def test_connecting_has_its_own_deadline_and_ends_with_the_connection() ->
     clock.now = 3.0
     await _connected(egress, who, server)
     assert (one.waiting_for, one.since) == ("first_byte", 3.0)
+    assert (one.connect, one.tls) == (2.0, None)
 
 
 async def test_with_tls_the_handshake_belongs_to_connecting() -> None:
@@ -157,6 +158,7 @@ async def test_with_tls_the_handshake_belongs_to_connecting() -> None:
     clock.now = 5.0
     egress.tls_established_server(TlsData(server, Context(who, Options())))
     assert (one.waiting_for, one.since) == ("first_byte", 5.0)
+    assert (one.connect, one.tls) == (2.0, 3.0)
 
 
 async def test_a_connection_that_is_not_open_can_be_hung_up_without_harm() -> None:

@@ -159,12 +159,16 @@ class Egress:
         let_finish(transport_of(self.proxyserver(), data.client, data.server), data.server)
         if exchange := self._tunnels.dialled(data.client, data.server):
             exchange.wait_for("tunnel", self._clock())
+        if exchange := self._signed.get(data.client.id):
+            exchange.connected(self._clock())
         if not data.server.tls:
             self._connected(data.client.id)
 
     @unraised
     def tls_established_server(self, data: TlsData) -> None:
         """Connected, handshake and all."""
+        if exchange := self._signed.get(data.context.client.id):
+            exchange.shaken_hands(self._clock())
         self._connected(data.context.client.id)
 
     def _connected(self, client_id: str) -> None:

@@ -94,6 +94,8 @@ class Exchange:
     place: str | None = None
     killed: bool = False
     own_time: float = 0.0
+    connect: float | None = None
+    tls: float | None = None
     finished: bool = False
     request_headers: Fields = ()
     answer_headers: Fields = ()
@@ -201,6 +203,8 @@ class Exchange:
             response=turn.got,
             total=total,
             first_byte=turn.begun - turn.asked,
+            connect=None,
+            tls=None,
             gateway=None,
             part_of=self.id,
             turn=turn.number,
@@ -211,6 +215,16 @@ class Exchange:
         """Note what is awaited from the upstream since `now`: connect, first_byte or idle."""
         self.waiting_for = what
         self.since = now
+
+    def connected(self, now: float) -> None:
+        """Note that a connection was made for this exchange; it was dialled for since `since`."""
+        if self.waiting_for == "connect":
+            self.connect = now - self.since
+
+    def shaken_hands(self, now: float) -> None:
+        """Note that its TLS handshake is over."""
+        if self.connect is not None:
+            self.tls = now - self.since - self.connect
 
     def _reading(self) -> Reading | None:
         """What was heard of the answer; of what was not, nobody knows whether it was whole."""
@@ -255,6 +269,8 @@ class Exchange:
             response_headers=self.answer_headers,
             response=_body(talk.got if talk else self.answer_tee) or self.answer_body,
             first_byte=None if self.headers_at is None else self.headers_at - self.at,
+            connect=self.connect,
+            tls=self.tls,
             gateway=self.own_time,
             reading=reading,
             shape=self.upstream.provider.error_shape if self.upstream else "openai",

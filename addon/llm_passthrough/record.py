@@ -73,12 +73,17 @@ class Cost:
 
 @dataclass(slots=True)
 class Timing:
-    """Milliseconds since the request's head was read; `gateway` is our own share of total."""
+    """Milliseconds since the request's head was read; `gateway` is our own share of total.
+
+    `connect` (name and TCP) and `tls` are what these took where a connection was made.
+    """
 
     total: float
     first_byte: float | None = None
     first_token: float | None = None
     gateway: float | None = None
+    connect: float | None = None
+    tls: float | None = None
 
 
 @dataclass(slots=True)
@@ -172,6 +177,8 @@ class Facts:
     total: float = 0.0
     first_byte: float | None = None
     gateway: float | None = 0.0
+    connect: float | None = None
+    tls: float | None = None
     shape: str = "openai"
     reading: Reading | None = None
     outcome: Outcome = "ok"

@@ -176,6 +176,8 @@ def _timing(facts: Facts) -> Timing:
         first_token=None if token is None else _ms(token - facts.at),
         first_byte=None if facts.first_byte is None else _ms(facts.first_byte),
         gateway=None if facts.gateway is None else _ms(facts.gateway),
+        connect=None if facts.connect is None else _ms(facts.connect),
+        tls=None if facts.tls is None else _ms(facts.tls),
     )
 
 

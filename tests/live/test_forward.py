@@ -642,6 +642,20 @@ def test_a_known_client_is_named_in_the_record_and_its_token_goes_nowhere(
     strict.oracles.check(head)
 
 
+def test_a_record_says_what_connecting_took_where_a_connection_was_made(desk: Desk) -> None:
+    desk.oracles.mark()
+    with desk.inside("api.openai.com") as wire:
+        for _ in range(2):
+            wire.send(b"GET /v1/models HTTP/1.1\r\nHost: api.openai.com\r\n\r\n")
+            wire.message()
+    first, second = (record["timing_ms"] for record in desk.oracles.new_records(2))
+    assert first["connect"] > 0
+    assert first["tls"] > 0
+    assert first["gateway"] + first["connect"] + first["tls"] < first["total"]
+    assert (second["connect"], second["tls"]) == (None, None)
+    desk.oracles.check()
+
+
 def test_another_host_may_be_opened_to_be_looked_at(strict: Desk) -> None:
     upstream = other_server(strict, echo)
     strict.oracles.mark()

@@ -30,6 +30,17 @@ from pages import samples
             id="a stream",
         ),
         pytest.param(
+            {"total": 100, "gateway": 10, "connect": 5, "tls": 15, "first_byte": 40},
+            [
+                ("gateway", 0, 100),
+                ("connecting", 100, 50),
+                ("TLS", 150, 150),
+                ("waiting for the first byte", 300, 100),
+                ("answer", 400, 600),
+            ],
+            id="on a new connection",
+        ),
+        pytest.param(
             {"total": 100, "first_byte": 500, "first_token": 20},
             [
                 ("waiting for the first byte", 0, 1000),

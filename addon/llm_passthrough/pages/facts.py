@@ -108,8 +108,12 @@ def timeline(record: Mapping[str, Any]) -> list[Span]:
     total = _ms(timing, "total")
     if not total:
         return []
+    own, dialled, shaken = (_ms(timing, name) for name in ("gateway", "connect", "tls"))
+    reached = None if dialled is None else (own or 0.0) + dialled
     marks = [
-        ("gateway", "own", _ms(timing, "gateway")),
+        ("gateway", "own", own),
+        ("connecting", "dial", reached),
+        ("TLS", "tls", None if reached is None or shaken is None else reached + shaken),
         ("waiting for the first byte", "wait", _ms(timing, "first_byte")),
         ("to the first token", "think", _ms(timing, "first_token")),
         ("tokens" if _ms(timing, "first_token") is not None else "answer", "flow", total),
