@@ -26,6 +26,8 @@ from live.harness import CLIENT_KEY, KEYS, Gateway, Provider, resident
 # Longer than anything takes on a busy machine; reached only by what hangs.
 DEADLINE = 5.0
 QUIET = 0.25
+SETTLED = 0.02
+"""Seconds in which a record is written, when its exchange is over."""
 _CRASH = re.compile(r"has crashed|[Uu]nhandled|Addon error|Traceback|never awaited")
 _HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -225,11 +227,18 @@ class Oracles:
 
     def mark(self) -> None:
         """From here on is what a case did."""
+        self._let_records_come()
         self._seen = [len(provider.seen) for provider in self.providers]
         self._output = self.gateway.log_path.stat().st_size
         files = self.gateway.folder.rglob("*")
         self._sizes = {file: file.stat().st_size for file in files if file.is_file()}
         self._records = self._size()
+
+    def _let_records_come(self) -> None:
+        """A record is written a moment after its client has its answer: none is on its way now."""
+        path, size = self.gateway.records_path, -1
+        while size != (size := path.stat().st_size if path.exists() else 0):
+            time.sleep(SETTLED)
 
     def new(self) -> list[Any]:
         """The requests that reached a provider since `mark`."""

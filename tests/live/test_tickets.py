@@ -41,8 +41,10 @@ class Scene:
             "X-Goog-Upload-Header-Content-Type: text/plain",
         )
         body = b'{"file":{"displayName":"x"}}'
+        told = len(self.gateway.records())
         heard = talk(self.gateway.port, request(START, body, headers=headers))
         assert heard.status == 200, heard.data
+        self.gateway.records(told + 1)  # which is written a moment later
         return (heard.header("x-goog-upload-url") or "").removeprefix(self.gateway.url)
 
     def go_on(self, target: str, *headers: str) -> Heard:
