@@ -236,7 +236,8 @@ def test_the_newest_are_read_first_and_the_oldest_left_out(tmp_path: Path) -> No
         file.write(b"".join(line(call(number)) for number in range(30, 40)))
     filled(index)
     assert index.page(wish()).rows[0].id == id_at(START + 39)
-    assert index.page(wish()).total == 10
+    # What is read in several looks may stand a tenth above the most between two cuts.
+    assert 10 <= index.page(wish()).total <= 11
     index.close()
 
 
