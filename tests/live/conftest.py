@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from live.harness import NAMES, Authority, Gateway, Provider, config_for, names_addon
+from live.harness import NAMES, Authority, Gateway, Provider, Upstream, config_for, names_addon
 from live.scene import Scene
 
 
@@ -23,6 +23,14 @@ def gateway(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Ite
     gateway = Gateway(tmp_path_factory.mktemp("gateway"), config_for(provider.url))
     yield gateway
     gateway.stop()
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    """A provider of raw bytes; a test says in `talk` what it does."""
+    upstream = Upstream()
+    yield upstream
+    upstream.stop()
 
 
 @pytest.fixture(scope="session")

@@ -29,13 +29,6 @@ TRAILED = b"8\r\ndata: 1\n\r\n1\r\n\n\r\n0\r\nX-Checksum: abc\r\nX-More: 1\r\n\r
 BUFFER = 100_000
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    upstream = Upstream()
-    yield upstream
-    upstream.stop()
-
-
 @pytest.fixture(scope="module", params=BOTH)
 def small(
     upstream: Upstream, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest

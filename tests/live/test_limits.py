@@ -47,13 +47,6 @@ PATIENCE = 5.0
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    upstream = Upstream()
-    yield upstream
-    upstream.stop()
-
-
-@pytest.fixture(scope="module")
 def strict(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with small limits, in front of the provider of raw bytes."""
     config = config_for(upstream.url, limits=LIMITS, timeouts=TIMEOUTS)

@@ -48,13 +48,6 @@ def ask(marker: str, target: str = CHAT) -> bytes:
     return request(target, body).replace(b"Connection: close\r\n", b"")
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    upstream = Upstream()
-    yield upstream
-    upstream.stop()
-
-
 @pytest.fixture(autouse=True)
 def _no_failure_in_a_thread(upstream: Upstream) -> Iterator[None]:
     upstream.failures.clear()

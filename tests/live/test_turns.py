@@ -6,7 +6,7 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +169,6 @@ def test_the_whole_conversation_is_shown_turn_by_turn(gateway: Gateway) -> None:
     assert f"{own['id']}, its turn 3" in third
     assert "the third question" in third
     assert "the second question" not in third
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    upstream = Upstream()
-    yield upstream
-    upstream.stop()
 
 
 def test_a_session_of_many_turns_takes_no_more_memory_than_one_of_few(

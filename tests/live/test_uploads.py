@@ -29,13 +29,6 @@ SMALL_BUFFER = MB // 4
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    upstream = Upstream()
-    yield upstream
-    upstream.stop()
-
-
-@pytest.fixture(scope="module")
 def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with the limits that it has by itself; what it loads late is loaded."""
     gateway = Gateway(tmp_path_factory.mktemp("uploads"), config_for(upstream.url))

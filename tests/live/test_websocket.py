@@ -305,13 +305,6 @@ def test_the_google_sdk_talks_live_by_wss_alone(provider: Provider, gateway: Gat
 # -- frames, on raw sockets -----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    upstream = Upstream()
-    yield upstream
-    upstream.stop()
-
-
 @pytest.fixture(scope="module", params=BOTH)
 def raw_gateway(
     upstream: Upstream, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
