@@ -126,6 +126,9 @@ async def test_a_key_without_a_token_to_be_had_rests_and_another_is_tried(clock:
         pytest.param(TokenError("invalid_client"), "no_token", id="the endpoint says no"),
         pytest.param(TokenError("no answer", late=True), "token_timeout", id="it says nothing"),
         pytest.param(ValueError("SECRET"), "no_token", id="a library's own error"),
+        pytest.param(
+            ValueError("SECRET: Read timed out."), "token_timeout", id="a library gives it up"
+        ),
     ],
 )
 async def test_when_no_key_has_a_token_the_request_is_refused(

@@ -50,7 +50,7 @@ async def _chosen(
         if key is None or key.token is None:
             return verdict, verdict.secret
         try:
-            return verdict, await key.token.get()
+            return verdict, await key.token.get(verdict.upstream.token)
         except TokenError as error:
             now = clock()
             ring.tokenless(key, now)

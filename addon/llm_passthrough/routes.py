@@ -20,8 +20,9 @@ _SLASHES = re.compile(rb"[/\\]")
 class Upstream:
     """A provider as it is configured: its keys, where it is, how long to wait for it.
 
-    Times are in seconds. `endpoints` holds the base URL of each key that has its own. `forward`:
-    the client's own credential is passed on; `keyless`: there is none at all.
+    Times are in seconds; `token` is that for a key's token. `endpoints` holds the base URL of each
+    key that has its own. `forward`: the client's own credential is passed on; `keyless`: there is
+    none at all.
     """
 
     provider: Provider
@@ -33,6 +34,7 @@ class Upstream:
     extra_headers: tuple[tuple[bytes, bytes], ...] = ()
     endpoints: Mapping[str, Base] = field(default_factory=dict)
     keyless: bool = False
+    token: float = 30.0
 
     def base_for(self, key: Key | None) -> Base:
         """The base URL that a key is used with. Raises Refusal (no_endpoint)."""

@@ -99,6 +99,7 @@ class Upstreams:
             network.default_request_timeout_in_seconds or timeouts.first_byte,
             network.stream_idle_timeout_in_seconds or timeouts.idle,
             extra_headers=self._extra_headers(f"{place}.network_config.extra_headers", network),
+            token=timeouts.token,
         )
 
     def _endpoints(self, place: str, entry: ProviderEntry) -> dict[str, Base]:

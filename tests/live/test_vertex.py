@@ -1,10 +1,12 @@
 """Azure with Entra ID and Vertex with Google credentials: from the SDK to the provider's own host,
 with tokens from endpoints on loopback."""
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,16 @@ from live.harness import (
     Authority,
     Gateway,
     Provider,
+    Wire,
     clean_environment,
+    config_for,
     credentials,
     names_addon,
+    request,
     running,
 )
+from live.oracles import DEADLINE, Heard, Oracles, talk
+from live.scene import BODY
 
 PEM = (
     rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -560,3 +567,88 @@ def test_a_failing_token_endpoint_rests_the_key_and_the_client_notices_nothing(
     finally:
         gateway.stop()
         tokens.failure = None
+
+
+# -- endpoints that do not answer ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hasty(
+    tokens: TokenServer, provider: Provider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """A gateway that does not wait long for a token."""
+    folder = tmp_path_factory.mktemp("hasty")
+    config = config_for(provider.url, timeouts={"token": 1})
+    key = keys(tokens, folder)["vertex"]["keys"][0]
+    config["providers"]["vertex"]["keys"] = [key, key | {"name": "other"}]
+    env = {"REQUESTS_CA_BUNDLE": str(tokens.authority.ca_file)}
+    with running(folder / "gateway", config, env=env) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def silent(tokens: TokenServer) -> Iterator[TokenServer]:
+    """The endpoint takes what it is asked and says nothing."""
+    tokens.reset()
+    tokens.gate.clear()
+    yield tokens
+    tokens.gate.set()
+
+
+def pinned(key: str) -> bytes:
+    target = "/genai_passthrough/v1beta1/publishers/google/models/m:generateContent"
+    return request(target, BODY, headers=(f"x-passthrough-key: {key}",))
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 4 * DEADLINE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_who_waits_for_a_token_in_vain_is_told_and_nobody_else_waits(
+    hasty: Gateway, provider: Provider, silent: TokenServer
+) -> None:
+    """H05: fifty ask for one token, whose endpoint hangs."""
+    oracles = Oracles(hasty, (provider,))
+    oracles.mark()
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(Wire.to(hasty.port)) for _ in range(50)]
+        for wire in waiting:
+            wire.send(pinned("account"))
+        assert silent.asked.wait(DEADLINE)
+        heard = talk(hasty.port, request("/openai_passthrough/v1/models", b"", "GET"))
+        assert heard.status == 200
+        answers = [Heard(wire.rest(), True) for wire in waiting]
+    assert {answer.status for answer in answers} == {504}
+    assert {answer.header("x-passthrough-error") for answer in answers} == {"token_timeout"}
+    told = json.loads(answers[0].body)["error"]
+    assert told["message"] == "no token for vertex/account: no answer within 1 s"
+    records = oracles.new_records(51)
+    assert sorted(record["outcome"] for record in records) == ["ok", *["refused"] * 50]
+    oracles.check(b"".join(answer.data for answer in answers))
+    assert len(oracles.new()) == 1
+    silent.gate.set()
+    until(lambda: talk(hasty.port, pinned("account")).status == 200)
+    assert len(silent.token_requests) == 1
+
+
+def test_for_a_client_that_left_while_a_token_was_fetched_nothing_is_asked(
+    hasty: Gateway, provider: Provider, silent: TokenServer
+) -> None:
+    """H06: the token is fetched to its end, and serves who comes next."""
+    oracles = Oracles(hasty, (provider,))
+    oracles.mark()
+    with Wire.to(hasty.port) as wire:
+        wire.send(pinned("other"))
+        assert silent.asked.wait(DEADLINE)
+    # That this is answered shows that the gateway has seen the other one leave.
+    assert talk(hasty.port, request("/health", b"", "GET")).status == 200
+    silent.gate.set()
+    (record,) = oracles.new_records(1)
+    assert record["outcome"] == "client_abort"
+    assert not oracles.new()
+    until(lambda: talk(hasty.port, pinned("other")).status == 200)
+    assert len(silent.token_requests) == 1
+    oracles.check()

@@ -220,10 +220,10 @@ async def test_a_token_stands_in_no_log_record(authority: TokenServer, records: 
 
 
 async def test_a_slow_endpoint_holds_up_nobody_else(authority: TokenServer) -> None:
-    source = TokenSource("azure/main", principal(), deadline=0.05)
+    source = TokenSource("azure/main", principal())
     authority.gate.clear()
     beats = 0
-    waiting = asyncio.create_task(source.get())
+    waiting = asyncio.create_task(source.get(0.05))
     async with asyncio.timeout(20):
         while beats < 20 or not authority.asked.is_set():
             await asyncio.sleep(0.005)
@@ -362,8 +362,8 @@ def test_an_endpoint_that_never_answers_does_not_hold_up_the_end_of_the_process(
         "from llm_passthrough.tokens import TokenError, TokenSource, azure_entra\n"
         f"fetch = azure_entra.service_principal({TENANT!r}, 'c', SecretStr('s'))\n"
         "async def main():\n"
-        "    source = TokenSource('azure/main', fetch, deadline=1000)\n"
-        "    waiting = asyncio.create_task(source.get())\n"
+        "    source = TokenSource('azure/main', fetch)\n"
+        "    waiting = asyncio.create_task(source.get(1000))\n"
         "    await asyncio.to_thread(input)\n"
         "    print('waiting', not waiting.done(), flush=True)\n"
         "asyncio.run(main())\n"

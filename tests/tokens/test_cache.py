@@ -124,6 +124,7 @@ async def test_a_token_that_never_lasts_is_still_handed_out(
 async def test_fifty_waiting_requests_make_one_fetch(
     source: TokenSource, endpoint: Endpoint
 ) -> None:
+    """H05."""
     endpoint.open.clear()
     waiting = [asyncio.create_task(source.get()) for _ in range(50)]
     await until(lambda: endpoint.calls == 1)
@@ -150,6 +151,7 @@ async def test_fifty_waiting_requests_get_one_failure(
 async def test_a_request_that_goes_away_takes_the_token_from_nobody(
     source: TokenSource, endpoint: Endpoint
 ) -> None:
+    """H06."""
     endpoint.open.clear()
     leaving, staying = (asyncio.create_task(text(source)) for _ in range(2))
     await until(lambda: endpoint.calls == 1)
@@ -208,11 +210,12 @@ async def test_a_failed_renewal_leaves_the_old_token_and_waits_before_the_next_t
 async def test_a_slow_endpoint_fails_the_request_late_and_serves_those_who_come_later(
     endpoint: Endpoint, clock: Clock
 ) -> None:
-    source = TokenSource("vertex/main", endpoint, clock=clock, deadline=0.01)
+    """H05: the part of the cache; tests/live/test_vertex.py has the whole."""
+    source = TokenSource("vertex/main", endpoint, clock=clock)
     endpoint.open.clear()
     for _ in range(3):
         with pytest.raises(TokenError, match="no answer within") as caught:
-            await source.get()
+            await source.get(0.01)
         assert caught.value.late is True
         assert caught.value.__cause__ is None
     endpoint.open.set()
@@ -284,12 +287,11 @@ async def test_what_is_not_the_present_token_is_not_dropped(
 
 
 def test_a_source_outlives_the_loop_in_which_it_waited(endpoint: Endpoint, clock: Clock) -> None:
-    source = TokenSource("azure/main", endpoint, clock=clock, deadline=0.01)
+    source = TokenSource("azure/main", endpoint, clock=clock)
     endpoint.open.clear()
     with pytest.raises(TokenError):
-        asyncio.run(source.get())
+        asyncio.run(source.get(0.01))
     endpoint.open.set()
-    source._deadline = 30.0
     assert asyncio.run(text(source)) == "token-2"
     assert asyncio.run(text(source)) == "token-2"
 

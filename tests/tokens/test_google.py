@@ -351,10 +351,10 @@ async def test_neither_secret_nor_token_stands_in_a_log_record(
 
 
 async def test_a_slow_endpoint_holds_up_nobody_else(server: TokenServer, user: Info) -> None:
-    source = source_of(user, deadline=0.05)
+    source = source_of(user)
     server.gate.clear()
     beats = 0
-    waiting = asyncio.create_task(source.get())
+    waiting = asyncio.create_task(source.get(0.05))
     async with asyncio.timeout(20):
         while beats < 20 or not server.asked.is_set():
             await asyncio.sleep(0.005)
@@ -377,8 +377,8 @@ def test_an_endpoint_that_never_answers_does_not_hold_up_the_end_of_the_process(
         "import asyncio\n"
         "from llm_passthrough.tokens import TokenSource, google\n"
         "async def main():\n"
-        "    source = TokenSource('vertex/main', google.default_credentials(), deadline=1000)\n"
-        "    waiting = asyncio.create_task(source.get())\n"
+        "    source = TokenSource('vertex/main', google.default_credentials())\n"
+        "    waiting = asyncio.create_task(source.get(1000))\n"
         "    await asyncio.to_thread(input)\n"
         "    print('waiting', not waiting.done(), flush=True)\n"
         "asyncio.run(main())\n"

@@ -220,6 +220,7 @@ class Timeouts(Section):
     """How long the gateway waits, for a provider and for a client; in seconds."""
 
     connect: Seconds = 10.0
+    token: Seconds = 30.0
     first_byte: Seconds = 600.0
     idle: Seconds = 300.0
     total: Seconds | None = None

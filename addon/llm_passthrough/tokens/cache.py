@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from llm_passthrough.tokens.discreet import told
+from llm_passthrough.tokens.discreet import TIMED_OUT, told
 
 _LOG = logging.getLogger(__name__)
 EARLY = 300.0
@@ -21,12 +21,14 @@ AGAIN = 30.0
 """Seconds after a failed renewal until the next try, while the old token still serves."""
 ANEW = 60.0
 """Seconds after a dropped token in which a refusal of the new one is not the token's fault."""
+DEADLINE = 30.0
+"""Seconds that a request waits for a token, where nobody says otherwise."""
 
 
 class TokenError(Exception):
     """No token: the text names the kind of failure only, an endpoint's answer may hold secrets.
 
-    `late` says that there is no answer yet; the fetch goes on.
+    `late` says that there was no answer in time; the fetch may still go on.
     """
 
     def __init__(self, reason: str, late: bool = False) -> None:
@@ -47,11 +49,7 @@ type Fetch = Callable[[], Token]
 
 
 class TokenSource:
-    """Gives a valid token. `fetch` blocks and so runs in a thread of its own, one at a time.
-
-    `deadline` is how long, in seconds, a request waits for a token; the fetch itself goes on and
-    serves those who come later.
-    """
+    """Gives a valid token. `fetch` blocks and so runs in a thread of its own, one at a time."""
 
     def __init__(
         self,
@@ -60,13 +58,11 @@ class TokenSource:
         identity: object = None,
         *,
         clock: Callable[[], float] = time.time,
-        deadline: float = 30.0,
     ) -> None:
         self.label = label
         self.identity = identity
         self._fetch = fetch
         self._clock = clock
-        self._deadline = deadline
         self._token: Token | None = None
         self._renew_at = 0.0
         self._dropped_at: float | None = None
@@ -81,10 +77,11 @@ class TokenSource:
     def __hash__(self) -> int:
         return hash(self.label)
 
-    async def get(self) -> SecretStr:
+    async def get(self, deadline: float = DEADLINE) -> SecretStr:
         """A token that is valid for LAST seconds or more, or one just fetched. Raises TokenError.
 
-        The same token is the same object, which `drop` wants back.
+        `deadline` is how long, in seconds, a fetch is waited for; it goes on itself, and serves
+        those who come later. The same token is the same object, which `drop` wants back.
         """
         held, now = self._token, self._clock()
         if held is not None and now < held.expires_at - LAST:
@@ -93,9 +90,9 @@ class TokenSource:
             return held.value
         pending = self._refresh()
         try:
-            token = await asyncio.wait_for(asyncio.shield(pending), self._deadline)
+            token = await asyncio.wait_for(asyncio.shield(pending), deadline)
         except TimeoutError:
-            raise TokenError(f"no answer within {self._deadline:g} s", late=True) from None
+            raise TokenError(f"no answer within {deadline:g} s", late=True) from None
         return token.value
 
     def drop(self, value: SecretStr | None) -> bool:
@@ -138,7 +135,8 @@ class TokenSource:
             outcome = TokenError(error.reason, error.late)
         except BaseException as error:  # noqa: BLE001 - libraries raise what they like, with bodies
             # in it; one that were let through would leave everybody waiting.
-            outcome = TokenError(told(error))
+            reason = told(error)
+            outcome = TokenError(reason, TIMED_OUT in reason)
         try:
             loop.call_soon_threadsafe(_settle, future, outcome)
         except RuntimeError:

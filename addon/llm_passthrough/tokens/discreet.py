@@ -12,11 +12,13 @@ SILENT = logging.CRITICAL + 1
 _LOGGERS = (
     "azure msal msal_extensions google.auth google.oauth2 requests urllib3 charset_normalizer"
 ).split()
+TIMED_OUT = "timed out"
+"""What stands in the reason for a failure if an endpoint did not answer in time."""
 # What a person needs to find the fault: OAuth's error codes (RFC 6749 5.2 and 4.1.2.1), Entra's
 # (https://learn.microsoft.com/entra/identity-platform/reference-error-codes), the network's.
 _WORDS = re.compile(
     r"AADSTS\d{4,9}|CERTIFICATE_VERIFY_FAILED|CredentialUnavailableError"
-    r"|Connection refused|Name or service not known|timed out|No such file or directory"
+    r"|Connection refused|Name or service not known|" + TIMED_OUT + r"|No such file or directory"
     r"|\b(?:invalid_(?:request|client|grant|scope|resource|rapt|subject_token|target|instance)"
     r"|unauthorized_client|unsupported_grant_type|access_denied|server_error"
     r"|temporarily_unavailable|interaction_required|consent_required|account_not_found"
