@@ -5,8 +5,10 @@ parts are tested, but neither other imports nor tests that show it nothing new.
 """
 
 import contextlib
+import faulthandler
 import gc
 import sys
+import time
 from collections.abc import Generator, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -14,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
@@ -40,8 +43,37 @@ def unwatched() -> Iterator[Coverage | None]:
         coverage.start()
 
 
+class Watchdog:
+    """A test that hangs is shown with its stacks and ends its worker: the run goes on and fails.
+
+    pytest's own (`faulthandler_timeout`) starts and joins a thread for each test, which costs more
+    than most of the tests.
+    """
+
+    LONGEST = 300.0
+    SLACK = 10.0  # seconds by which it may bite earlier
+
+    def __init__(self) -> None:
+        self._set = -self.SLACK
+
+    def watch(self, item: pytest.Item) -> None:
+        now = time.monotonic()
+        if now - self._set >= self.SLACK:
+            self._set = now
+            stderr = item.config.stash[fault_handler_stderr_fd_key]
+            faulthandler.dump_traceback_later(self.LONGEST, file=stderr, exit=True)
+
+
+WATCHDOG = Watchdog()
+
+
+def pytest_unconfigure() -> None:
+    faulthandler.cancel_dump_traceback_later()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    WATCHDOG.watch(item)
     places = map(TESTS.joinpath, UNMEASURED)
     if any(map(item.path.is_relative_to, places)) or item.get_closest_marker("unmeasured"):
         with unwatched():

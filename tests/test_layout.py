@@ -91,6 +91,11 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
 def unit(module: str) -> str:
     """The row entry that a module belongs to: itself, or its shelf."""
     return module.partition(".")[0]
@@ -103,7 +108,7 @@ def imported(path: Path) -> tuple[str, ...]:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -124,14 +129,6 @@ def own(path: Path) -> set[str]:
     return found
 
 
-def every(*, suffix: str = "") -> list[object]:
-    return [
-        pytest.param(name, path, id=name or NAME)
-        for name, path in MODULES.items()
-        if str(path).endswith(suffix)
-    ]
-
-
 def level(name: str) -> int:
     return next(number for number, row in enumerate(LEVELS) if unit(name) in row.split())
 
@@ -146,17 +143,18 @@ def test_every_module_has_its_level() -> None:
     assert not missing, f"give these a row in LEVELS: {', '.join(sorted(missing))}"
 
 
-@pytest.mark.parametrize(("name", "path"), every())
-def test_imports_point_down(name: str, path: Path) -> None:
-    if not name:
-        assert own(path) == set(), "the package itself imports nothing"
-        return
+def test_the_package_itself_imports_nothing() -> None:
+    assert own(MODULES[""]) == set()
+
+
+def test_imports_point_down() -> None:
     wrong = [
-        other
+        f"{name} may not import {other}: same row or below it"
+        for name, path in MODULES.items()
         for other in own(path)
         if other and unit(other) != unit(name) and level(other) >= level(name)
     ]
-    assert not wrong, f"{name} may not import {', '.join(wrong)}: same row or below it"
+    assert not wrong
 
 
 def test_no_module_comes_back_to_itself() -> None:
@@ -174,19 +172,23 @@ def test_no_module_comes_back_to_itself() -> None:
         walk(name, ())
 
 
-@pytest.mark.parametrize(("name", "path"), every())
-def test_only_the_seams_know_mitmproxy(name: str, path: Path) -> None:
-    known = any(unit(other) == "mitmproxy" for other in imported(path))
-    assert not known or unit(name) in MITMPROXY
+def test_only_the_seams_know_mitmproxy() -> None:
+    knowing = {
+        unit(name)
+        for name, path in MODULES.items()
+        if any(unit(other) == "mitmproxy" for other in imported(path))
+    }
+    assert knowing <= MITMPROXY
 
 
-@pytest.mark.parametrize(("name", "path"), every())
-def test_only_wire_and_tokens_open_a_secret(name: str, path: Path) -> None:
-    opens = any(
-        isinstance(node, ast.Attribute) and node.attr in ("get_secret_value", "_secret_value")
-        for node in ast.walk(tree(path))
-    )
-    assert not opens or unit(name) in OPENS_SECRETS
+def test_only_wire_and_tokens_open_a_secret() -> None:
+    opening = {
+        unit(name)
+        for name, path in MODULES.items()
+        for node in nodes(path)
+        if isinstance(node, ast.Attribute) and node.attr in ("get_secret_value", "_secret_value")
+    }
+    assert opening <= OPENS_SECRETS
 
 
 def test_a_shelf_holds_modules_and_no_shelf() -> None:
@@ -200,29 +202,30 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 # -- each module ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "path"), every())
-def test_a_module_is_no_longer_than_one_can_keep_in_mind(name: str, path: Path) -> None:
-    length = len(path.read_text(encoding="utf-8").splitlines())
-    assert length <= LONGEST, f"{name} has {length} lines; look for the seam"
+def test_a_module_is_no_longer_than_one_can_keep_in_mind() -> None:
+    lengths = {
+        name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()
+    }
+    long = {name: length for name, length in lengths.items() if length > LONGEST}
+    assert not long, "look for the seam"
 
 
-def _sources() -> list[object]:
-    """Every Python file with something in it."""
-    paths = (path for top in ("addon", "tests") for path in (ROOT / top).rglob("*.py"))
-    return [
-        pytest.param(path, id=str(path.relative_to(ROOT)))
-        for path in sorted(paths)
-        if path.stat().st_size
-    ]
+def _says_what_it_is(path: Path) -> bool:
+    """Whether a file begins with a docstring that is a sentence, or is empty."""
+    with path.open(encoding="utf-8") as file:
+        line = file.readline()
+    first = line.removeprefix('"""').rstrip().removesuffix('"""')
+    sentence = len(first.split()) > 2 and (first.endswith((":", "?", ",")) or "." in first)
+    return not line or (first != line.rstrip() and sentence)
 
 
-@pytest.mark.parametrize("path", _sources())
-def test_the_first_line_of_a_module_says_what_it_is(path: Path) -> None:
-    said = ast.get_docstring(tree(path))
-    assert said, "it has no docstring"
-    first = said.splitlines()[0]
-    assert len(first.split()) > 2
-    assert first.rstrip().endswith((".", ":", "?", ",")) or "." in first
+def test_the_first_line_of_a_module_says_what_it_is() -> None:
+    paths = [path for top in ("addon", "tests") for path in (ROOT / top).rglob("*.py")]
+    silent = [path for path in paths if not _says_what_it_is(path)]
+    assert not silent, "these have no docstring, or one that is no sentence"
+
+
+_EVERYTHING = frozenset({"all", "Exception", "BaseException"})
 
 
 def _caught(handler: ast.ExceptHandler) -> set[str]:
@@ -230,22 +233,26 @@ def _caught(handler: ast.ExceptHandler) -> set[str]:
     return {kind.id for kind in kinds if isinstance(kind, ast.Name)} if handler.type else {"all"}
 
 
-@pytest.mark.parametrize(("name", "path"), every())
-def test_who_catches_everything_says_why_beside_it(name: str, path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ExceptHandler) and _caught(node) & {
-            "all",
-            "Exception",
-            "BaseException",
-        }:
-            line = lines[node.lineno - 1]
-            reason = re.search(r"# noqa: BLE001 - (.+)", line)
-            assert reason, f"{name}:{node.lineno} has no reason"
-            assert len(reason[1].split()) > 2, f"{name}:{node.lineno} has no reason"
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
-            hidden = {ast.unparse(arg) for arg in node.args} & {"Exception", "BaseException"}
-            assert not hidden, f"{name}:{node.lineno} hides everything"
+def _hides(node: ast.AST, lines: list[str]) -> bool:
+    """Whether it catches everything without a reason beside it."""
+    if isinstance(node, ast.ExceptHandler) and _caught(node) & _EVERYTHING:
+        reason = re.search(r"# noqa: BLE001 - (.+)", lines[node.lineno - 1])
+        return reason is None or len(reason[1].split()) < 3
+    if isinstance(node, ast.Call) and _last_name(node.func) == "suppress":
+        return bool({_last_name(arg) for arg in node.args} & _EVERYTHING)
+    return False
+
+
+def _last_name(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def test_who_catches_everything_says_why_beside_it() -> None:
+    silent = []
+    for name, path in MODULES.items():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        silent += [f"{name}:{node.lineno}" for node in nodes(path) if _hides(node, lines)]
+    assert not silent, "these hide everything, or have no reason"
 
 
 # -- hooks ------------------------------------------------------------------------------------
