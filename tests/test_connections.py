@@ -140,3 +140,16 @@ def test_there_are_no_more_connections_than_there_is_room_for(connections: Conne
     assert connections.most == 4
     connections.room = 100
     assert connections.most == 8
+
+
+def test_those_that_are_over_but_unread_take_places_too(connections: Connections) -> None:
+    connections.unread = CONFIG.limits.connections
+    assert connections.open("a")
+    visit = connections.visit("a")
+    assert visit is not None
+    assert visit.refusal is not None
+    connections.unread = 0
+    connections.open("b")
+    visit = connections.visit("b")
+    assert visit is not None
+    assert visit.refusal is None

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -455,6 +456,7 @@ async def test_a_deadline_names_its_phase_once(scene: Scene, after: float, phase
     if phase == "idle":
         await scene.begins(flow, EVENTS[0])
     hung_up: list[http.HTTPFlow] = []
+    scene.gateway.egress.proxyserver = lambda: SimpleNamespace(connections={})
     scene.gateway.egress.hang_up = hung_up.append  # type: ignore[assignment, method-assign]
     scene.now += after - 2
     scene.gateway.end_overdue()

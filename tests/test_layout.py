@@ -28,7 +28,7 @@ LEVELS = (
     "errors said settings thin tee redact bodies splice retention rest bifrost shown demo decoy "
     "foreground",
     "usage asked sse config tokens forward policy",
-    "record keyring dialects clients allowance connections descriptors",
+    "record keyring dialects clients allowance connections descriptors leftovers",
     "providers failures prices listen columns conversation options modelnames tickets",
     "known lineage sidebyside",
     "recorder routes links keys wire ledger",
@@ -61,6 +61,7 @@ HELPERS = {
         "withdraw",
         "hang_up",
         "has_unsent",
+        "is_unread",
         "interrupt",
         "stalled",
         "close_late",

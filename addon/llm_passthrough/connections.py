@@ -67,6 +67,8 @@ class Connections:
         self._shape = shape
         self._open: dict[str, Visit] = {}
         self.refused: Counter[str] = Counter()
+        self.unread = 0
+        """How many more are over, but for an answer that their client does not take."""
         self.room: int | None = None
         """What the process's file descriptors leave room for."""
 
@@ -95,7 +97,7 @@ class Connections:
     def open(self, ident: str) -> bool:
         """A client has connected; whether he may stay, were it only to be told that he may not."""
         visit = Visit(self.clock())
-        beyond = len(self._open) + 1 - self.most
+        beyond = len(self._open) + self.unread + 1 - self.most
         if beyond > self.most // 8 + 4:
             self.refused["too_many_connections"] += 1
             return False

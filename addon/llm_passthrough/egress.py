@@ -1,7 +1,6 @@
 """Egress: who may connect to us, and where we may connect to. An addon beside the gateway."""
 
 import asyncio
-import weakref
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -18,6 +17,7 @@ from llm_passthrough.exchange import Exchange
 from llm_passthrough.flows import client_of
 from llm_passthrough.guard import unraised
 from llm_passthrough.intake import Overdue
+from llm_passthrough.leftovers import Leftovers
 from llm_passthrough.transport import (
     close,
     is_congested,
@@ -46,7 +46,7 @@ class Egress:
         self._tunnels = tunnels
         self._names_itself = names_itself
         self.proxyserver: Callable[[], Any] = lambda: ctx.master.addons.get("proxyserver")
-        self._clients: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
+        self._leftovers = Leftovers()
         self._signed: dict[str, Exchange] = {}
         self._dialled: dict[str, Server] = {}
 
@@ -68,7 +68,12 @@ class Egress:
 
     def has_unsent(self) -> bool:
         """Whether a client has not taken all of what was written to it."""
-        return any(transport.get_write_buffer_size() for transport in self._clients)
+        return bool(self._leftovers)
+
+    def is_unread(self, flow: http.HTTPFlow) -> bool:
+        """Whether the client of a flow does not take what is written to it."""
+        transport = to_client(self.proxyserver(), client_of(flow))
+        return transport is not None and transport.get_write_buffer_size() > 0
 
     def interrupt(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
         """End the client's side of a flow whose body does not come to its end."""
@@ -97,6 +102,8 @@ class Egress:
         for an upstream."""
         for ident in self._connections.overdue(now, waiting, self._sign):
             close(self.proxyserver(), ident)
+        limit = self._connections.timeouts.keep_alive
+        self._connections.unread = self._leftovers.sweep(now, limit)
 
     def _sign(self, ident: str) -> float | None:
         return last_sign(self.proxyserver(), ident)
@@ -114,7 +121,7 @@ class Egress:
                 client.error = "too many connections"
                 return
             if transport := to_client(self.proxyserver(), client):
-                self._clients.add(transport)
+                self._leftovers.watch(transport)
 
     @unraised
     def client_disconnected(self, client: Client) -> None:

@@ -54,6 +54,9 @@ def of_error(
         return OK if exchange.complete() else _LEFT  # it may go after the last event
     if exchange.origin is None:
         return _MALFORMED
+    if exchange.unread and exchange.timed_out and exchange.timed_out.startswith("idle"):
+        text = f"the client did not take the answer ({exchange.timed_out})"
+        return Ending("timeout", Fault("client_timeout", text, "client"))
     refusal = failures.of_upstream(
         message, str(exchange.origin), exchange.waiting_for, exchange.timed_out
     )

@@ -48,7 +48,8 @@ class Exchange:
     `seen` is the request's target and fields as we left them: when they are others at signing,
     somebody edited the request in between, and it is judged anew. `onward` is a proxy client's
     destination that is no provider's; `bare`: nothing is recorded of it but host and bytes.
-    `preferred` names the key that is taken if it may be.
+    `preferred` names the key that is taken if it may be. `unread`: when it timed out, the client
+    had not taken what was written to it.
     `replay_of` is the id of the exchange that this one repeats. `permission` is what the browser
     of an allowed web page is told. `uploads` are ids of uploads: who has one may go on with it.
     """
@@ -91,6 +92,7 @@ class Exchange:
     waiting_for: str = "request"
     since: float = 0.0
     timed_out: str | None = None
+    unread: bool = False
     place: str | None = None
     killed: bool = False
     own_time: float = 0.0

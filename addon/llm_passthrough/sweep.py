@@ -18,6 +18,7 @@ def end_overdue(
     """End every exchange that takes too long, or that a person has ended, and connections on
     which nothing happens; mitmproxy then calls the `error` hook of an exchange."""
     for flow in overdue(live, now, timeouts):
+        live[flow].unread = egress.is_unread(flow)  # then it is not the provider that is silent
         egress.hang_up(flow)
     for flow, exchange in list(live.items()):
         # mitmproxy only marks it, and would let a stream run to its end.

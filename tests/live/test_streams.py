@@ -29,6 +29,7 @@ from live.harness import (
     free_port,
     request,
 )
+from live.oracles import Oracles, talk
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-A: 1\r\n"
@@ -451,7 +452,7 @@ def hasty(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
             filler.setblocking(False)
             filler.connect_ex(address)
         config = config_for(upstream.url) | {
-            "timeouts": {"connect": 0.5, "first_byte": 0.5, "idle": 0.5}
+            "timeouts": {"connect": 0.5, "first_byte": 0.5, "idle": 0.5, "keep_alive": 1}
         }
         providers = config["providers"]
         providers["anthropic"]["network_config"]["base_url"] = f"http://127.0.0.1:{address[1]}"
@@ -496,7 +497,7 @@ def test_an_upstream_that_is_too_slow_is_a_504_that_says_which_deadline_it_was(
 
 
 def test_a_stream_that_falls_silent_is_cut(upstream: Upstream, hasty: Gateway) -> None:
-    """J04."""
+    """J04, I07: what came of it is kept."""
     marker = f"silent-{time.monotonic_ns()}"
 
     def talk(wire: Wire) -> None:
@@ -513,6 +514,34 @@ def test_a_stream_that_falls_silent_is_cut(upstream: Upstream, hasty: Gateway) -
     assert record["outcome"] == "timeout"
     assert "idle" in record["error"]["message"]
     assert "data: seen" in record["response"]["body"]
+
+
+def test_a_client_that_never_reads_is_cut_and_holds_nothing(
+    upstream: Upstream, hasty: Gateway
+) -> None:
+    """I08: it is not the provider that is late; what the client left is let go of."""
+    marker = f"unread-{time.monotonic_ns()}"
+    oracles = Oracles(hasty, ())
+    assert talk(hasty.port, request("/health", b"", "GET")).status == 200
+    oracles.begin()
+
+    def endless(wire: Wire) -> None:
+        wire.message()
+        with contextlib.suppress(OSError):
+            wire.send(CHUNKED)
+            while True:
+                wire.send(chunk(b"data: %s\n\n" % (b"x" * 65536)))
+
+    upstream.talk = endless
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sock.connect(("127.0.0.1", hasty.port))
+        sock.sendall(ask(marker))
+        record = hasty.record_of(marker, timeout=20)
+        oracles.settle()  # while the client still holds its end
+    assert (record["outcome"], record["error"]["origin"]) == ("timeout", "client")
+    assert record["error"]["message"] == "the client did not take the answer (idle after 0.5 s)"
+    assert record["response"]["truncated"]
 
 
 def test_a_stream_that_goes_on_has_no_deadline_for_its_whole_length(
@@ -532,6 +561,62 @@ def test_a_stream_that_goes_on_has_no_deadline_for_its_whole_length(
     with Wire.to(hasty.port) as wire:
         wire.send(ask("long-lived"))
         assert wire.message()[1] == b": still here\n\n" * 8
+
+
+@pytest.fixture(scope="module")
+def bounded(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway that lets no exchange take longer than a second."""
+    config = config_for(upstream.url, timeouts={"total": 1})
+    gateway = Gateway(tmp_path_factory.mktemp("bounded"), config)
+    yield gateway
+    gateway.stop()
+
+
+def test_a_stream_without_an_end_is_cut_when_its_time_is_over(
+    upstream: Upstream, bounded: Gateway
+) -> None:
+    """I07: though it is never silent; what came of it is kept."""
+    ended = threading.Event()
+
+    def endless(wire: Wire) -> None:
+        wire.message()
+        with contextlib.suppress(OSError):
+            wire.send(CHUNKED)
+            while True:
+                wire.send(chunk(b"data: on and on\n\n"))
+                time.sleep(0.05)
+        ended.set()
+
+    upstream.talk = endless
+    marker = f"endless-{time.monotonic_ns()}"
+    with Wire.to(bounded.port) as wire:
+        wire.send(ask(marker))
+        heard = wire.rest()
+    assert ended.wait(5)
+    record = bounded.record_of(marker)
+    assert record["outcome"] == "timeout"
+    assert record["error"]["message"].endswith("took too long (total after 1 s)")
+    assert not heard.endswith(LAST)
+    events = heard.count(b"data: on and on\n\n")
+    assert record["response"]["body"].count("data: on and on\n\n") == events > 0
+
+
+def test_an_answer_that_does_not_begin_in_the_time_of_a_whole_exchange_is_a_504(
+    upstream: Upstream, bounded: Gateway
+) -> None:
+    """I07."""
+    upstream.talk = _silent
+    with Wire.to(bounded.port) as wire:
+        wire.send(ask("in-vain"))
+        head, body = wire.message()
+        assert head.startswith(b"HTTP/1.1 504 ")
+        assert "total after 1 s" in json.loads(body)["error"]["message"]
+        upstream.talk = lambda wire: (
+            wire.message() and wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        )
+        wire.send(ask("next"))  # each exchange has its own time, a connection has none
+        assert wire.message()[1] == b"{}"
+    assert bounded.record_of("in-vain")["outcome"] == "timeout"
 
 
 # -- connections ----------------------------------------------------------------------------------

@@ -179,6 +179,105 @@ def test_a_large_download_does_not_fill_the_gateways_memory(
     assert resident(gateway.process.pid, "VmHWM") - before < GROWTH
 
 
+STREAM = b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    ("head", "frame"),
+    [
+        pytest.param(STREAM, chunked, id="I08-events"),
+        pytest.param(
+            b"Content-Type: application/json\r\nContent-Length: %d" % SIZE, plain, id="I08-JSON"
+        ),
+        pytest.param(
+            b"Content-Type: application/json\r\nTransfer-Encoding: chunked",
+            chunked,
+            id="I08-JSON-without-a-length",
+        ),
+    ],
+)
+def test_for_a_client_that_never_reads_nothing_is_heaped_up(
+    upstream: Upstream, gateway: Gateway, head: bytes, frame: Frame
+) -> None:
+    """Nobody else is held up, and when the client leaves the call is ended."""
+    sent: list[int] = []
+    stuck, ended = threading.Event(), threading.Event()
+
+    def endless(wire: Wire) -> None:
+        wire.message()
+        wire.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+        wire.sock.settimeout(0.7)
+        try:
+            for _ in range(SIZE // MB):
+                wire.send(frame(BLOCK))
+                sent.append(MB)
+        except TimeoutError:
+            stuck.set()
+            wire.sock.settimeout(20)
+            wire.rest()
+        ended.set()
+
+    upstream.talk = endless
+    count = len(gateway.records())
+    before = resident(gateway.process.pid)
+    forget_peak(gateway.process.pid)
+    with Wire.to(gateway.port, 30) as wire:
+        wire.send(with_length(0))
+        wire.until(b"\r\n\r\n")
+        assert stuck.wait(20), "all of it was taken though nobody read it"
+        upstream.talk = lambda wire: wire.message() and wire.send(OK)
+        with Wire.to(gateway.port) as other:
+            other.send(with_length(0))
+            assert other.message()[1] == b"{}"
+    assert ended.wait(20)
+    assert sum(sent) < SIZE
+    assert resident(gateway.process.pid, "VmHWM") - before < GROWTH
+    records = gateway.records(count + 2)[count:]
+    assert [record["outcome"] for record in records] == ["ok", "client_abort"]
+
+
+TINY = b"data: 1\n\n"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([chunked(TINY) * 5000], id="I06-tiny-events-in-chunks-of-their-own"),
+        pytest.param([chunked(TINY * 50_000)] * 4, id="I06-tiny-events"),
+        pytest.param(
+            [chunked(b"data: "), *[chunked(b"x" * MB)] * 16, chunked(b"\n\n")],
+            id="I06-one-large-event",
+        ),
+        pytest.param([chunked(b"x" * MB)] * 16, id="I06-one-line-without-an-end"),
+        pytest.param([chunked(b"data: x\n" * 60_000)] * 10, id="I06-one-event-of-many-lines"),
+    ],
+)
+def test_a_stream_of_odd_events_takes_little_memory_and_its_record_says_that_it_is_cut(
+    upstream: Upstream, gateway: Gateway, pieces: list[bytes]
+) -> None:
+    def odd(wire: Wire) -> None:
+        wire.message()
+        wire.send(b"HTTP/1.1 200 OK\r\n" + STREAM + b"\r\n\r\n")
+        for piece in pieces:
+            wire.send(piece)
+        wire.send(b"0\r\n\r\n")
+
+    upstream.talk = odd
+    count = len(gateway.records())
+    before = resident(gateway.process.pid)
+    forget_peak(gateway.process.pid)
+    with Wire.to(gateway.port, 30) as wire:
+        wire.send(with_length(0, b"/openai_passthrough/v1/chat/completions"))
+        got = 0
+        wire.until(b"\r\n\r\n")
+        while piece := wire.chunk():
+            got += len(piece)
+    assert resident(gateway.process.pid, "VmHWM") - before < GROWTH
+    (record,) = gateway.records(count + 1)[count:]
+    assert record["response"]["bytes"] == got
+    assert record["response"]["truncated"] == (got > 1 << 20)
+
+
 # -- early answers --------------------------------------------------------------------------------
 
 
