@@ -1,7 +1,8 @@
 """What coverage looks at, and what else all tests have in common.
 
-Looked at, Python takes twice as long. So coverage sees how our modules are imported and how their
-parts are tested, but neither other imports nor tests that show it nothing new.
+Looked at, Python takes twice as long. So coverage sees how our modules are imported, and the tests
+of those that decide about requests and secrets: `scripts/test` wants these whole. With
+`--measure-all` it sees every test but those whose gateways are other processes.
 """
 
 import contextlib
@@ -25,8 +26,26 @@ settings.register_profile("any speed", deadline=None, suppress_health_check=[Hea
 settings.load_profile("any speed")
 
 TESTS = Path(__file__).parent
+MEASURED = tuple(
+    f"test_{name}.py"
+    for name in "wire seal routes clients identities config bifrost errors tee".split()
+)
 # Its gateways are other processes; read files and run scripts; not there on each machine.
 UNMEASURED = ("live", "test_layout.py", "test_scripts.py", "test_corpus.py")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--measure-all", action="store_true", help="let coverage look at all tests (twice as long)"
+    )
+
+
+def is_measured(item: pytest.Item) -> bool:
+    """Whether coverage looks at a test."""
+    if not item.config.getoption("measure_all"):
+        return item.path.name in MEASURED and item.path.parent == TESTS
+    places = map(TESTS.joinpath, UNMEASURED)
+    return not any(map(item.path.is_relative_to, places))
 
 
 @contextlib.contextmanager
@@ -74,11 +93,10 @@ def pytest_unconfigure() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     WATCHDOG.watch(item)
-    places = map(TESTS.joinpath, UNMEASURED)
-    if any(map(item.path.is_relative_to, places)) or item.get_closest_marker("unmeasured"):
-        with unwatched():
-            return (yield)
-    return (yield)
+    if is_measured(item):
+        return (yield)
+    with unwatched():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

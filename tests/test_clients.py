@@ -285,6 +285,14 @@ def test_who_named_itself_before_is_whom_the_configuration_knows_now() -> None:
     assert caught.value.code == "unknown_client"
 
 
+def test_a_client_of_several_tokens_is_one_client() -> None:
+    alice, bob = Client("alice"), Client("bob")
+    several = clients(
+        identity(TOKEN, client=alice), identity(LATER, client=alice), identity("bobs", client=bob)
+    )
+    assert several.all == [alice, bob]
+
+
 # -- header values, sessions --------------------------------------------------------------------
 
 

@@ -786,7 +786,6 @@ _VALUES = st.recursive(
 _OBJECTS = st.dictionaries(st.sampled_from(_NAMES), _VALUES, max_size=6)
 
 
-@pytest.mark.unmeasured
 @settings(max_examples=100, deadline=None)
 @given(asked=_VALUES, answered=_VALUES | st.lists(_OBJECTS, max_size=5))
 def test_no_shape_raises(asked: object, answered: object) -> None:

@@ -261,7 +261,6 @@ def test_a_resting_key_is_chosen_only_when_all_rest_and_then_the_first_to_be_rea
     assert keys.another(chosen, wanted(model), now) is any(one is not chosen for one in ready)
 
 
-@pytest.mark.unmeasured
 @settings(deadline=None, max_examples=12)
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=4).filter(any), st.booleans())
 def test_requests_and_sessions_are_shared_out_by_weight(weights: list[int], sessions: bool) -> None:

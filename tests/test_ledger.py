@@ -368,7 +368,6 @@ def test_one_wrong_clock_hides_no_record_beside_it(wrong_by: float, tmp_path: Pa
             assert f"{number:04d}" in found
 
 
-@pytest.mark.unmeasured
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         folder = tmp_path / str(count)
@@ -391,7 +390,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert large < 4 << 20
 
 
-@pytest.mark.unmeasured
 def test_a_thousand_calls_at_once_are_not_all_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,7 +90,6 @@ _VALUES = st.recursive(
 )
 
 
-@pytest.mark.unmeasured
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.dictionaries(st.text("k}"), _VALUES), max_size=4), st.data())
 def test_any_cut_gives_the_same_items_of_an_array(

@@ -35,7 +35,6 @@ def at_once(reading: Reading) -> Reading:
     return replace(reading, first_token_at=None if reading.first_token_at is None else 0.0)
 
 
-@pytest.mark.unmeasured
 @pytest.mark.parametrize(("path", "kind", "body"), every_stream())
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
@@ -201,7 +200,6 @@ def _damaged(value: Any, draw: Any) -> Any:
     return draw(_JUNK)
 
 
-@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("path", "kind", "body"),
     [row for row in every_stream() if row.id not in ("converse",)],  # type: ignore[attr-defined]
@@ -236,7 +234,6 @@ def test_random_bytes_never_raise(body: bytes) -> None:
 # -- bounds ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.unmeasured
 def test_memory_does_not_grow_with_the_stream() -> None:
     it = reader(b"/v1/chat/completions", None, "openai", SSE, 200)
     assert it is not None

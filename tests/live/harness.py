@@ -181,6 +181,7 @@ class Gateway:
         self.web_port = free_port()
         self.records_path = folder / "log" / "records.jsonl"
         self.log_path = output or folder / "output.log"
+        self._records = Lines()
         real = real or any(map(EARLY.match, env or {}))
         more = {"HOME": str(folder), "PYTHONUNBUFFERED": "1"} | (env or {})
         ours = SCRIPT.name == "passthrough.py"
@@ -270,20 +271,20 @@ class Gateway:
                 if answer.startswith(b"HTTP/1.1 "):
                     _authority[:] = _authority or self.folder.glob("mitm/mitmproxy-*")
                     return
-            time.sleep(0.05)
+            time.sleep(0.01)
         raise AssertionError(f"the gateway does not answer:\n{self.output}")
 
     def records(self, count: int = 0, timeout: float = 5) -> list[dict[str, Any]]:
         """The records so far; waits until there are at least `count`."""
         end = time.monotonic() + timeout
         while True:
-            lines = _whole_lines(self.records_path)
-            if len(lines) >= count or time.monotonic() > end:
-                assert len(lines) >= count, (
-                    f"{len(lines)} records instead of {count}:\n{self.output}"
+            records = self._records.of(self.records_path)
+            if len(records) >= count or time.monotonic() > end:
+                assert len(records) >= count, (
+                    f"{len(records)} records instead of {count}:\n{self.output}"
                 )
-                return [json.loads(line) for line in lines]
-            time.sleep(0.02)
+                return records
+            time.sleep(0.005)
 
     def record_of(self, text: str, timeout: float = 5) -> dict[str, Any]:
         """The newest record whose line contains `text`."""
@@ -292,7 +293,7 @@ class Gateway:
             for record in reversed(self.records()):
                 if text in json.dumps(record, ensure_ascii=False):
                     return record
-            time.sleep(0.02)
+            time.sleep(0.005)
         raise AssertionError(f"no record with {text!r}")
 
     def stop(self, timeout: float = 10) -> int:
@@ -305,11 +306,29 @@ class Gateway:
             raise
 
 
-def _whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file that is still being written, without one that has no end yet."""
-    if not path.exists():
-        return []
-    return path.read_bytes().rpartition(b"\n")[0].splitlines()
+class Lines:
+    """The whole lines of a JSONL file that is still being written; each is read once."""
+
+    def __init__(self) -> None:
+        self._file: tuple[Path, int] | None = None
+        self._offset = 0
+        self._values: list[dict[str, Any]] = []
+
+    def of(self, path: Path) -> list[dict[str, Any]]:
+        """What the file holds by now; nothing where it is not there."""
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return []
+        with file:
+            status = os.fstat(file.fileno())
+            if (path, status.st_ino) != self._file or status.st_size < self._offset:
+                self._file, self._offset, self._values = (path, status.st_ino), 0, []
+            file.seek(self._offset)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._offset += len(whole + end)
+        self._values += map(json.loads, whole.splitlines())
+        return self._values.copy()
 
 
 def raw(port: int, data: bytes, timeout: float = 5, host: str = "127.0.0.1") -> bytes:
