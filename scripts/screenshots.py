@@ -11,7 +11,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from live.harness import Gateway, Provider, config_for  # noqa: E402 - they stand in the tests
+from live.harness import (  # noqa: E402 - they stand in the tests
+    WEB_PASSWORD,
+    Gateway,
+    Provider,
+    config_for,
+)
 from made import log  # noqa: E402
 from pages import samples  # noqa: E402
 
@@ -44,7 +49,7 @@ def take(program: str, address: str, call: str) -> None:
     """The two pictures, from the address of the list."""
     from playwright.sync_api import sync_playwright
 
-    headers = {"Authorization": "Bearer letmein"}
+    headers = {"Authorization": f"Bearer {WEB_PASSWORD}"}
     flags = "--no-sandbox --disable-gpu --disable-background-networking --disable-sync".split()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=flags)

@@ -14,7 +14,9 @@ from mitmproxy.addons import (
     upstream_auth,
 )
 from mitmproxy.test import taddons
-from mitmproxy.tools.web.webaddons import WebAddon
+from mitmproxy.tools.web.webaddons import WebAddon, WebAuth
+
+ARGON2 = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b0dWRWJTmaaJObG"
 
 
 def set_to(**values: Any) -> options.Options:
@@ -27,6 +29,7 @@ def set_to(**values: Any) -> options.Options:
         stickycookie.StickyCookie(),
         serverplayback.ServerPlayback(),
         WebAddon(),
+        WebAuth(),
     )
     opts = options.Options()
     with taddons.context(*addons, options=opts, loadcore=False):
@@ -76,6 +79,18 @@ def test_mitmdump_alone_is_safe_too() -> None:
         ),
         pytest.param({"web_host": "0.0.0.0"}, "web_host must be loopback:", id="mitmweb for all"),
         pytest.param({"web_host": "gateway.local"}, "web_host must be loopback:", id="by a name"),
+        *(
+            pytest.param({"web_password": text}, "web_password must not be guessable:", id=what)
+            for what, text in (
+                ("G03-a-short-password", "letmein"),
+                ("G03-short-though-of-chance", "q7XvT2mKd9LwRb4"),
+                ("G03-one-character-again-and-again", "x" * 40),
+                ("G03-a-word-twice", "passwordpassword"),
+                ("G03-digits-in-order", "1234567890123456"),
+                ("G03-letters-in-order", "zyxwvutsrqponmlk"),
+                ("G03-none-that-can-be-compared", "pässwörter-q7XvT2mKd9"),
+            )
+        ),
     ],
 )
 def test_an_unsafe_option_is_named_with_its_mend(values: dict[str, Any], line: str) -> None:
@@ -93,10 +108,22 @@ def test_an_unsafe_option_is_named_with_its_mend(values: dict[str, Any], line: s
         {"web_host": "localhost"},
         {"web_host": "::1"},
         {"web_host": "127.0.0.2"},
+        {"web_password": ""},
+        {"web_password": "q7XvT2mKd9LwRb4z"},
+        {"web_password": "correct horse battery staple"},
+        {"web_password": "0f3c" * 4 + "9a8b7d6e5c41"},
+        {"web_password": ARGON2},
     ],
 )
 def test_other_values_may_be_set(values: dict[str, Any]) -> None:
     assert unsafe(set_to(**values)) == []
+
+
+def test_a_weak_password_is_not_said_again() -> None:
+    """G03."""
+    (told,) = unsafe(set_to(web_password="letmein"))
+    assert "letmein" not in told
+    assert "16 characters or more" in told
 
 
 class Opts:

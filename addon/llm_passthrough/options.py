@@ -1,6 +1,7 @@
 """mitmproxy's options: our own, those that we set, and those with which we do not run."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ _REQUIRED: Mapping[str, tuple[object, str]] = {
     "stickycookie": (None, "it would send clients' cookies on"),
     "server_replay": ([], "answers would not be the provider's"),
 }
+# What a plain web_password must have at least, and how much of it may be in order (1234, dcba).
+_LENGTH, _DIFFERENT, _IN_ORDER = 16, 8, 0.5
 
 
 def unsafe(options: Any) -> list[str]:
@@ -59,6 +62,11 @@ def unsafe(options: Any) -> list[str]:
     web_host = getattr(options, "web_host", "127.0.0.1")
     if not _is_local(web_host):
         lines.append("mitmproxy option web_host must be loopback: who sees mitmweb controls it")
+    if _is_weak(getattr(options, "web_password", "")):
+        lines.append(
+            "mitmproxy option web_password must not be guessable: who has it controls mitmweb; "
+            f"leave it out for a random one, or give {_LENGTH} characters or more of chance"
+        )
     return lines
 
 
@@ -79,6 +87,23 @@ def unforced(options: Any, updated: set[str]) -> list[str]:
     if "listen_host" in updated and not _is_local(options.listen_host):
         lines.append("mitmproxy option listen_host must be loopback: whoever reaches it has keys")
     return lines
+
+
+def _is_weak(password: str) -> bool:
+    """Whether mitmweb's password could be found by trying: nothing there slows whoever tries.
+
+    Without one mitmproxy makes one of 128 bits; what begins with `$` is an argon2 hash, of which
+    only mitmproxy can say whether it is one. Beyond ASCII it compares none.
+    """
+    if not password or password.startswith("$"):
+        return False
+    steps = [abs(ord(a) - ord(b)) for a, b in pairwise(password)]
+    return (
+        not password.isascii()
+        or len(password) < _LENGTH
+        or len(set(password)) < _DIFFERENT
+        or sum(step < 2 for step in steps) > _IN_ORDER * len(steps)
+    )
 
 
 def _listen_host(mode: str) -> str:

@@ -1,5 +1,6 @@
 """`llm-passthrough clients`: the file is changed in place, a token is shown once."""
 
+import base64
 import hashlib
 import json
 import os
@@ -293,3 +294,14 @@ def test_a_broken_file_has_no_list(tmp_path: Path) -> None:
     file.write_text("clients: 5\n")
     result = clients(file, "list")
     assert (result.exit_code, "must be a list" in result.stderr) == (2, True)
+
+
+def test_a_token_that_is_made_cannot_be_guessed() -> None:
+    """G03: 256 bits of chance, each of them as often one as zero."""
+    tokens = [clients_file.new_token()[0] for _ in range(500)]
+    values = [base64.urlsafe_b64decode(token.removeprefix("llmp_") + "=") for token in tokens]
+    assert {len(value) for value in values} == {32}
+    assert len(set(values)) == len(values)
+    for bit in range(256):
+        ones = sum(value[bit // 8] >> bit % 8 & 1 for value in values)
+        assert 100 < ones < 400  # 13 standard deviations

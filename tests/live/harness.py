@@ -41,6 +41,7 @@ KEYS = {
 }
 TOKEN = "ya29.REAL-OAUTH-TOKEN-0123456789"
 CLIENT_KEY = "sk-CLIENT-CANARY-9876543210"
+WEB_PASSWORD = "of-mitmweb-CANARY-8765432109"
 NAMES = (
     "api.openai.com",
     "api.anthropic.com",
@@ -151,6 +152,12 @@ def as_serve(args: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
     return "serve", tuple(out), os.pathsep.join(scripts)
 
 
+def password(args: tuple[str, ...]) -> list[str]:
+    """mitmweb's, unless it is given: an option may be set once only."""
+    given = any(arg.startswith("web_password=") for arg in args)
+    return [] if given else ["--set", f"web_password={WEB_PASSWORD}"]
+
+
 _authority: list[Path] = []  # the files of the one that the first gateway made
 
 
@@ -237,14 +244,14 @@ class Gateway:
             if config is not None:
                 options += ["--set", f"passthrough_config={file}"]
             if program == "mitmweb":
-                options += ["--set", "web_open_browser=false", "--set", "web_password=letmein"]
+                options += ["--set", "web_open_browser=false", *password(args)]
                 options += ["--set", f"web_port={self.web_port}"]
             return [str(BIN / program), *options, *args]
         options = [program, "--port", str(self.port), "--set", f"confdir={self.folder}/mitm"]
         if config is not None:
             options += ["--config", str(file)]
         if program == "web":
-            options += ["--web-port", str(self.web_port), "--set", "web_password=letmein"]
+            options += ["--web-port", str(self.web_port), *password(args)]
         return [str(BIN / "llm-passthrough"), *options, *args]
 
     @property
@@ -631,7 +638,7 @@ class Web:
         """One request of its API: status and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         headers = {
-            "Authorization": "Bearer letmein",
+            "Authorization": f"Bearer {WEB_PASSWORD}",
             "Cookie": "_mitmproxy_xsrf=abcd",
             "X-XSRFToken": "abcd",
         }

@@ -10,11 +10,13 @@ import json
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from llm_passthrough.pace import AT_ONCE, PER_SECOND
 
 from live.harness import Gateway, Upstream, Wire, config_for, running
 from live.oracles import Heard, Oracles, talk
@@ -189,16 +191,19 @@ def test_a_connection_too_many_is_told_so_and_one_less_is_served(
 def test_a_flood_of_refused_requests_does_not_fill_the_disk(
     gateway: Gateway, held: Slow, oracles: Oracles
 ) -> None:
-    """I11: each client's beyond a rate are counted only; the others' records stand."""
+    """I11, G03: each client's beyond a rate are counted only, the others' records stand; and
+    whoever tries tokens is told no more than thirty a second that it was none."""
     held.release()
     before = health(gateway)["log"]["withheld"]
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE)
+    begun = time.monotonic()
     for _ in range(200):
         connection.request("POST", CHAT, b"{}", {"Authorization": "Bearer nobody"})
         answer = connection.getresponse()
         assert answer.status == 401
         answer.read()
     connection.close()
+    assert time.monotonic() - begun > (200 - AT_ONCE - 2) / PER_SECOND
     assert talk(gateway.port, ask("quiet")).status == 200
     withheld = health(gateway)["log"]["withheld"] - before
     assert withheld > 100

@@ -17,7 +17,7 @@ from llm_passthrough.sinks.sqlite import Sqlite
 from mitmproxy.io import FlowWriter
 from mitmproxy.test import tflow
 
-from live.harness import BIN, Upstream, Web, clean_environment, free_port
+from live.harness import BIN, WEB_PASSWORD, Upstream, Web, clean_environment, free_port
 
 DEADLINE = 30
 ANSWER = {"choices": [{"message": {"role": "assistant", "content": "Blue."}}]}
@@ -29,7 +29,7 @@ class Desk:
     def __init__(self, folder: Path, *args: str) -> None:
         self.web_port = free_port()
         command = [str(BIN / "llm-passthrough"), "open", *args, "--web-port", str(self.web_port)]
-        command += ["--set", "web_password=letmein", "--set", f"confdir={folder}/mitm"]
+        command += ["--set", f"web_password={WEB_PASSWORD}", "--set", f"confdir={folder}/mitm"]
         self._output = folder / "output.log"
         with self._output.open("wb") as log:
             self._process = subprocess.Popen(

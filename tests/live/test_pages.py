@@ -14,7 +14,7 @@ from made import log
 from pages import samples
 
 from live.chromium import chromium
-from live.harness import KEYS, Gateway, Provider, Web, config_for, raw, request
+from live.harness import KEYS, WEB_PASSWORD, Gateway, Provider, Web, config_for, raw, request
 
 CHAT = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello %s!"}]}'
 POLICY = {
@@ -68,7 +68,7 @@ class Place:
         return found
 
 
-LETMEIN = {"Authorization": "Bearer letmein"}
+LETMEIN = {"Authorization": f"Bearer {WEB_PASSWORD}"}
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_files_are_in_a_sandbox(place: Place, path: str, kind: str) -> None:
 
 
 def test_the_token_goes_out_of_the_address(place: Place) -> None:
-    status, headers, _ = place.get("/llm?token=letmein&sort=cost&evil=x")
+    status, headers, _ = place.get(f"/llm?token={WEB_PASSWORD}&sort=cost&evil=x")
     assert (status, headers["location"]) == (302, "/llm?sort=cost")
     assert "mitmproxy-auth" in headers["set-cookie"]
     assert "httponly" in headers["set-cookie"].lower()

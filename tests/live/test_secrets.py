@@ -23,7 +23,7 @@ from mitmproxy.test import tflow
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from live.harness import CLIENT_KEY, KEYS, Gateway, Provider, Web, config_for, running
+from live.harness import CLIENT_KEY, KEYS, WEB_PASSWORD, Gateway, Provider, Web, config_for, running
 from live.oracles import Heard, Listener, Oracles, found, talk
 
 CHAT = "/openai_passthrough/v1/chat/completions"
@@ -96,7 +96,7 @@ class Desk:
         self._listen()
 
     def _listen(self) -> None:
-        url = f"ws://127.0.0.1:{self.gateway.web_port}/updates?token=letmein"
+        url = f"ws://127.0.0.1:{self.gateway.web_port}/updates?token={WEB_PASSWORD}"
         self._socket = connect(url, max_size=None)
 
         def listen() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from live.harness import KEYS, Gateway, Provider, Web, config_for
+from live.harness import KEYS, WEB_PASSWORD, Gateway, Provider, Web, config_for
 from live.oracles import Oracles, found, talk
 from live.test_secrets import SECRETS, chat, until
 
@@ -62,7 +62,7 @@ def test_without_its_token_mitmweb_shows_and_does_nothing(
 @pytest.mark.parametrize("path", ["/options", "/clear", "/flows/1/replay"])
 def test_a_page_of_another_origin_does_nothing_with_a_cookie(seen: Gateway, path: str) -> None:
     """G02: the cookie that a browser has alone is no leave to write."""
-    _, _, headers = ask(seen, "GET", "/?token=letmein")
+    _, _, headers = ask(seen, "GET", f"/?token={WEB_PASSWORD}")
     cookie = "; ".join(
         value.partition(";")[0] for name, value in headers.items() if name.lower() == "set-cookie"
     )
@@ -84,9 +84,9 @@ def test_what_an_administrator_sees_of_the_options_holds_no_key(seen: Gateway) -
 def test_the_token_of_mitmweb_is_in_no_record(seen: Gateway, provider: Provider) -> None:
     """G07."""
     Web(seen).get("/flows")
-    oracles = Oracles(seen, (provider,), clients=("letmein",))
+    oracles = Oracles(seen, (provider,), clients=(WEB_PASSWORD,))
     for file in seen.records_path.parent.iterdir():
-        assert b"letmein" not in file.read_bytes()
+        assert WEB_PASSWORD.encode() not in file.read_bytes()
     oracles.mark()
     assert talk(seen.port, chat()).status == 200
     oracles.check()
@@ -114,16 +114,24 @@ def test_what_a_signal_makes_mitmproxy_print_holds_no_key(seen: Gateway, number:
             "ssl_verify_upstream_trusted_ca names nothing",
             id="C14-an-authority-that-is-not-there",
         ),
+        pytest.param(
+            "web_password=opensesame", "web_password must not be guessable", id="G03-a-password"
+        ),
+        pytest.param(
+            "web_password=$opensesame", "not a valid argon2 hash", id="G03-what-is-no-hash"
+        ),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("program", ["mitmweb", "web"])
 def test_an_option_that_would_open_the_gateway_stops_the_start(
-    tmp_path: Path, provider: Provider, option: str, said: str
+    tmp_path: Path, provider: Provider, program: str, option: str, said: str
 ) -> None:
-    """C14, G04."""
+    """C14, G03, G04."""
     gateway = Gateway(
-        tmp_path, config_for(provider.url), "mitmweb", args=("--set", option), wait=False
+        tmp_path, config_for(provider.url), program, args=("--set", option), wait=False
     )
     code = gateway.process.wait(30)
     assert code != 0
-    assert said in gateway.output
+    (line,) = [line for line in gateway.output.splitlines() if said in line]
+    assert "sesame" not in line
     assert not found(KEYS.values(), gateway.output.encode())

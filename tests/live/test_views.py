@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 from live.harness import (
     CLIENT_KEY,
     KEYS,
+    WEB_PASSWORD,
     Gateway,
     Provider,
     Upstream,
@@ -59,7 +60,7 @@ class Desk:
         self.gateway = Gateway(folder, config, "mitmweb", args=args)
         self.web = Web(self.gateway)
         self.updates: list[bytes] = []
-        url = f"ws://127.0.0.1:{self.gateway.web_port}/updates?token=letmein"
+        url = f"ws://127.0.0.1:{self.gateway.web_port}/updates?token={WEB_PASSWORD}"
         self._socket = connect(url, max_size=None)
         threading.Thread(target=self._listen, daemon=True).start()
 
