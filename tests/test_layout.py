@@ -43,6 +43,7 @@ LEVELS = (
     "sweep",
     "gateway web pages",
     "startup reloading canary shutdown",
+    "workers",
     "attach",
     "cli",
 )
@@ -67,7 +68,7 @@ HELPERS = {
         "close_late",
         "pause",
     },
-    Life: {"start"},
+    Life: {"start", "prepare", "greet"},
     Notes: {"write", "close", "own"},
     LastCalls: set(),
     Desk: {"replay", "replay_file"},

@@ -310,6 +310,24 @@ def test_a_rotated_file_alone_a_log_or_a_folder(tmp_path: Path) -> None:
     assert everything.index("other") == everything.index("0010") - 1
 
 
+def test_the_files_of_several_workers_are_one_log(tmp_path: Path) -> None:
+    records = a_minute_each(40)
+    path = as_jsonl(tmp_path, records[::2])
+    second = Jsonl(tmp_path / "records-w2.jsonl", 4096, 1e9)
+    for one in records[1::2]:
+        second.write(one, line(one))
+    second.close()
+    expected = [one.id for one in records]
+    for place in (path, tmp_path):
+        assert ids(open_ledger(place), newest_first=False) == expected
+        assert ids(open_ledger(place)) == expected[::-1]
+    assert ids(open_ledger(path), Span(T + 600, T + 721)) == ["0012", "0011", "0010"]
+    alone = open_ledger(tmp_path / "records-w2.jsonl")
+    assert ids(alone, newest_first=False) == expected[1::2]
+    path.unlink()
+    assert set(ids(open_ledger(path))) >= set(expected[1::2])
+
+
 def test_a_log_whose_last_file_is_gone_still_has_the_rotated_ones(tmp_path: Path) -> None:
     path = as_rotated(tmp_path, a_minute_each(40))
     path.unlink()
@@ -531,6 +549,18 @@ def test_follow_sees_each_log_of_a_folder(tmp_path: Path) -> None:
     two = tmp_path / "two.jsonl"
     steps = (append(two, GOOD[0]), append(one, GOOD[1]))
     assert followed(tmp_path, *steps) == ["a", "good-1", "good-2"]
+
+
+def test_follow_sees_what_all_workers_write_in_the_order_of_time(tmp_path: Path) -> None:
+    path = made.log(tmp_path / "records.jsonl", [made.record("a", T)])
+    second = tmp_path / "records-w2.jsonl"
+
+    def both() -> None:
+        append(path, line(made.record("d", T + 9)))()
+        for name, moment in (("b", 5), ("c", 7), ("e", 11)):
+            append(second, line(made.record(name, T + moment)))()
+
+    assert followed(path, both) == ["a", "b", "c", "d", "e"]
 
 
 def test_follow_on_sqlite(tmp_path: Path) -> None:

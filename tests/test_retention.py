@@ -11,7 +11,15 @@ import made
 import pytest
 from llm_passthrough.columns import of_record
 from llm_passthrough.record import line
-from llm_passthrough.retention import Pruned, log_of, prune_jsonl, prune_sqlite, rotated, used_bytes
+from llm_passthrough.retention import (
+    Pruned,
+    family,
+    log_of,
+    prune_jsonl,
+    prune_sqlite,
+    rotated,
+    used_bytes,
+)
 from llm_passthrough.sinks.jsonl import Jsonl
 from llm_passthrough.sinks.sqlite import Sqlite
 
@@ -82,6 +90,28 @@ def test_rotated_files_go_by_age_then_by_size(
     pruned = prune_jsonl(tmp_path, "records", age, most, NOW)
     assert left(tmp_path) == set(sizes) - removed
     assert pruned == Pruned(len(removed), sum(sizes[one] for one in removed))
+
+
+def test_the_files_of_all_workers_are_one_log(tmp_path: Path) -> None:
+    """Its live files stay, but one that no worker has written for days."""
+    other = name(3).replace("records-", "records-w2-")
+    gone = "records-w3.jsonl"
+    sizes = {"records.jsonl": 9, name(2): 40, "records-w2.jsonl": 9, other: 40, gone: 40}
+    sizes |= {"records-w4.jsonl": 9, "records-w1.jsonl": 9, "records-w2x.jsonl": 9}
+    folder_of(tmp_path, sizes)
+    for file in (gone, "records-w4.jsonl"):
+        os.utime(tmp_path / file, (NOW - 8 * DAY, NOW - 8 * DAY))
+        (tmp_path / f"{file}.lock").touch()
+    held = Jsonl(tmp_path / "records-w4.jsonl", 1 << 20, 1e9)
+    assert family(tmp_path / "records.jsonl") == [
+        tmp_path / file
+        for file in ("records.jsonl", "records-w2.jsonl", "records-w3.jsonl", "records-w4.jsonl")
+    ]
+    assert prune_jsonl(tmp_path, "records", 7 * DAY, None, NOW) == Pruned(1, 40)
+    assert prune_jsonl(tmp_path, "records", None, 70, NOW) == Pruned(1, 40)
+    locks = {f"{file}.lock" for file in (gone, "records-w4.jsonl")}
+    assert left(tmp_path) == sizes.keys() - {gone, other} | locks
+    held.close()
 
 
 def test_a_link_and_a_folder_of_such_a_name_stay(tmp_path: Path) -> None:

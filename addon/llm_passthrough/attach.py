@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -42,25 +42,62 @@ from llm_passthrough.intake import Reader
 from llm_passthrough.reloading import Reloading
 from llm_passthrough.sinks.writer import SWITCH_INTERVAL
 from llm_passthrough.startup import Startup
+from llm_passthrough.workers import seat as seats
+from llm_passthrough.workers.channel import CUT, DRAIN, RELOAD
+from llm_passthrough.workers.port import BACKLOG
+from llm_passthrough.workers.seat import Seat
 
 _LOG = logging.getLogger(__name__)
 _EXIT_CONFIG = 2
 
 
-def attach(master: Any, env: Mapping[str, str] = os.environ, *, early: bool = False) -> None:
+def attach(
+    master: Any,
+    env: Mapping[str, str] = os.environ,
+    *,
+    early: bool = False,
+    seat: Seat | None = None,
+) -> None:
     """Make the gateway part of `master`; a second call leaves the first one's gateway alone.
 
     `early`: mitmweb has not opened its page yet, so that the configuration may say where.
+    `seat`: this is one worker of several.
     Ends the process with exit code 2, after one line a fault, when the configuration is wrong.
     """
     if master.addons.get(Life.name) is not None:
         return
+    life = _attended(master, Life(env, seat))
+    with _faults_end():
+        gateway = life.start(master, early)
+    first = (gateway, gateway.egress, *life.views)
+    for addon in first:
+        master.addons.register(addon)
+    # A new list: mitmproxy may be walking over the old one.
+    master.addons.chain = [life, *first, *master.addons.chain]
+
+
+def rehearse(master: Any, env: Mapping[str, str] = os.environ) -> "tuple[Life, Parts]":
+    """All that a start checks, and nothing that stays: for the parent of workers.
+
+    `master` runs nothing. Ends the process as `attach` does.
+    """
+    life = _attended(master, Life(env))
+    with _faults_end():
+        return life, life.prepare(master, early=True)
+
+
+def _attended(master: Any, life: "Life") -> "Life":
     said.install()
     said.attend()
-    life = Life(env)
     master.addons.register(life)
+    return life
+
+
+@contextlib.contextmanager
+def _faults_end() -> Iterator[None]:
+    """What is wrong ends the process, after one line a fault."""
     try:
-        gateway = life.start(master, early)
+        yield
     except ConfigError as error:
         for line in error.lines:
             print(f"llm-passthrough: {line}", file=sys.stderr)
@@ -71,11 +108,6 @@ def attach(master: Any, env: Mapping[str, str] = os.environ, *, early: bool = Fa
     except Exception as error:  # noqa: BLE001 - a proxy without its gateway must not go on
         print(f"llm-passthrough: cannot start: {where(error)}", file=sys.stderr)
         raise SystemExit(_EXIT_CONFIG) from None
-    first = (gateway, gateway.egress, *life.views)
-    for addon in first:
-        master.addons.register(addon)
-    # A new list: mitmproxy may be walking over the old one.
-    master.addons.chain = [life, *first, *master.addons.chain]
 
 
 class Life:
@@ -83,8 +115,10 @@ class Life:
 
     name = "llm_passthrough"
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], seat: Seat | None = None) -> None:
         self._env = env
+        self._seat = seat
+        self._cut = asyncio.Event()
         self._begun: Startup | None = None
         self._gateway: Gateway | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -95,34 +129,48 @@ class Life:
         for option in options.OWN:
             loader.add_option(*option)
 
-    def start(self, master: Any, early: bool = False) -> Gateway:
-        """Read the configuration, make all parts, set mitmproxy's options. Raises ConfigError."""
+    def prepare(self, master: Any, early: bool = False) -> Parts:
+        """Read the configuration, make its parts, put the seams in and check them.
+
+        Raises ConfigError and SelfTestError.
+        """
         if faults := options.unsafe(master.options):
             raise ConfigError(*faults)
         transport.install()
-        self._begun = startup.read(master.options, self._env, early=early)
-        settings = self._begun.settings
-        parts = build(settings, self._env, master.options.passthrough_config or "environment")
+        self._begun = begun = startup.read(master.options, self._env, early=early)
+        parts = build(begun.settings, self._env, master.options.passthrough_config or "environment")
         said.knows(parts.redactor)
         master.options.update(**options.forced(master.options))
-        canary.sing(master, partial(layer.install, settings.limits))
+        canary.sing(master, partial(layer.install, begun.settings.limits))
+        if self._seat is None:  # a worker's parent has said so
+            for warning in (*begun.warnings, *parts.warnings):
+                _LOG.warning("%s", warning)
+        return parts
+
+    def start(self, master: Any, early: bool = False) -> Gateway:
+        """Make the gateway, set mitmproxy's options. Raises ConfigError and SelfTestError."""
+        parts, seat = self.prepare(master, early), self._seat
+        assert self._begun is not None
+        settings = parts.config
         shown = self._console if self._shows(master, settings.console) else None
         self.views = views.addons(master)
         allowance = Memory(partial(spent.before, settings.log))
-        writer = writer_of(parts, shown, *self.views[:1], spent.Meter(allowance))
+        number = 1 if seat is None else seat.number
+        writer = writer_of(parts, shown, *self.views[:1], spent.Meter(allowance), worker=number)
         writer.start()
         sys.setswitchinterval(SWITCH_INTERVAL)
         if getattr(master.options, "flow_detail", 0) == 1:
             master.options.update(flow_detail=0)  # our own line says it
-        for warning in (*self._begun.warnings, *parts.warnings):
-            _LOG.warning("%s", warning)
         self._gateway = gateway = Gateway(parts, writer, allowance=allowance)
         Reader.terms = gateway.connections
         gateway.connections.room = room = descriptors.connections()
-        if room is not None and room < settings.limits.connections:
+        if room is not None and room < settings.limits.connections and number == 1:
             text = "limits.connections: open files are enough for %d only; see ulimit -n"
             _LOG.warning(text, room)
         self.reloading = Reloading(gateway, self._begun.file, self._begun.asked, self._env)
+        if seat is not None:
+            gateway.connections.more = lambda: {"worker": seat.number, "workers": seat.of}
+            transport.listen_on(seat.sockets, BACKLOG, one_by_one=seat.turns)
         return gateway
 
     def configure(self, updated: set[str]) -> None:
@@ -144,35 +192,57 @@ class Life:
             asyncio.create_task(self._gateway.watch()),
             asyncio.create_task(self.reloading.follow()),
         ]
-        # Windows has no such signal, and only a main thread gets one.
-        with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reloading.reload)
         gateway = self._gateway
+        if self._seat is not None:
+            await self._seat.join(self._told)
+        else:
+            # Windows has no such signal, and only a main thread gets one.
+            with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(signal.SIGHUP, self.reloading.reload)
         if any(client.limits.budgeted for client in gateway.parts.clients.all):
             gateway.allowance.prepare()
         calls_url = pages.install(ctx.master, lambda: gateway.parts.config.log)
-        self._greet(gateway.parts, calls_url, self._begun.demo is not None)
+        if self._seat is None:
+            self.greet(gateway.parts, _addresses(), calls_url)
 
-    def _greet(self, parts: Parts, calls_url: str | None, demo: bool) -> None:
+    def greet(
+        self,
+        parts: Parts,
+        addresses: list[tuple[str, int]],
+        calls_url: str | None = None,
+        workers: int = 1,
+    ) -> None:
         """Say where to connect: to a person with mitmweb's address and token, to a log without."""
-        addresses = _addresses()
+        demo = self._begun is not None and self._begun.demo is not None
         web_url = getattr(ctx.master, "web_url", None)
         if self._shows(ctx.master, parts.config.console):
-            lines = banner.lines(parts, addresses, demo, web_url)
+            lines = banner.lines(parts, addresses, demo, web_url, workers)
             lines += [("", f"calls: {calls_url}")] if calls_url else []
             self._console.print(banner.panel(lines))
             return
-        _LOG.info("%s", "; ".join(text for _, text in banner.lines(parts, addresses, demo)))
+        lines = banner.lines(parts, addresses, demo, workers=workers)
+        _LOG.info("%s", "; ".join(text for _, text in lines))
         if web_url is not None:
             told = f"mitmweb: {web_url}\ncalls: {calls_url}"
             print(told, file=said.steady(sys.stdout), flush=True)
 
+    def _told(self, line: bytes) -> None:
+        """In a worker: the parent says something, or is gone."""
+        if line == RELOAD:
+            self.reloading.reload()
+        elif line in (DRAIN, CUT, seats.GONE):
+            if line == CUT:
+                self._cut.set()
+            ctx.master.shutdown()
+
     async def done(self) -> None:
         """The end: what is open may end, or is told as it stands; what is queued is written."""
         if self._gateway is not None:
-            cut = asyncio.Event()
-            shutdown.on_signals(cut.set)  # who cannot wait says so again
-            await shutdown.drain(self._gateway, ctx.master.addons.get("proxyserver"), cut)
+            if self._seat is None:
+                shutdown.on_signals(self._cut.set)  # who cannot wait says so again
+            server = ctx.master.addons.get("proxyserver")
+            await shutdown.drain(self._gateway, server, self._cut)
         for task in self._tasks:
             task.cancel()
         if self._gateway is not None:

@@ -8,14 +8,19 @@ from llm_passthrough.status import ready
 
 
 def lines(
-    parts: Parts, addresses: list[tuple[str, int]], demo: bool, web_url: str | None = None
+    parts: Parts,
+    addresses: list[tuple[str, int]],
+    demo: bool,
+    web_url: str | None = None,
+    workers: int = 1,
 ) -> list[tuple[str, str]]:
     """Pairs of a style and a text: one a route and one a fact.
 
     `web_url` is mitmweb's, with the token that lets in: for a terminal, not for a log.
     """
     shown = ", ".join(f"http://{_host(host)}:{port}" for host, port in addresses)
-    out = [("bold", f"llm-passthrough on {shown}" + (" (demo provider)" if demo else ""))]
+    more = " (demo provider)" if demo else f" ({workers} workers)" if workers > 1 else ""
+    out = [("bold", f"llm-passthrough on {shown}{more}")]
     for route in sorted(parts.routes.table, key=lambda route: route.prefix):
         for upstream in route.upstreams:
             name = f"{route.prefix:<24} {upstream.provider.name:<10} "

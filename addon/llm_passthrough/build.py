@@ -20,7 +20,7 @@ from llm_passthrough.identities import Identities, Known
 from llm_passthrough.keys import name_of
 from llm_passthrough.providers import PROVIDERS
 from llm_passthrough.redact import Redactor
-from llm_passthrough.retention import prune_jsonl
+from llm_passthrough.retention import path_of, prune_jsonl
 from llm_passthrough.routes import Route, Routes
 from llm_passthrough.seal import plain
 from llm_passthrough.sinks.console import ConsoleSink
@@ -164,16 +164,18 @@ def log_path(config: Config) -> Path:
     return Path(config.log.path).expanduser()
 
 
-def writer_of(parts: Parts, console: Console | None, *more: Sink) -> Writer:
+def writer_of(parts: Parts, console: Console | None, *more: Sink, worker: int = 1) -> Writer:
     """A writer to the configured files, to `console` if there is one, and to `more` sinks.
 
+    Each `worker` has a JSONL file of its own; the first one removes what is too old, of all.
     Raises ConfigError when a file cannot be had.
     """
     log, path = parts.config.log, log_path(parts.config)
     age = None if log.keep_days is None else log.keep_days * 86_400
-    sinks: list[Sink] = [Jsonl(path, log.rotate_bytes, log.rotate_hours * 3600)]
+    own = path_of(path, worker)
+    sinks: list[Sink] = [Jsonl(own, log.rotate_bytes, log.rotate_hours * 3600)]
     chores: list[Chore] = []
-    if age is not None or log.keep_bytes is not None:
+    if worker == 1 and (age is not None or log.keep_bytes is not None):
         chores.append(("jsonl", partial(_prune, path, age, log.keep_bytes)))
     if log.sqlite is not None:
         database = Sqlite(Path(log.sqlite).expanduser())

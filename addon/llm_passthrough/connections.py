@@ -71,6 +71,8 @@ class Connections:
         """How many more are over, but for an answer that their client does not take."""
         self.room: int | None = None
         """What the process's file descriptors leave room for."""
+        self.more: Callable[[], dict[str, object]] = dict
+        """What a person is told beside, of a group of workers."""
 
     @property
     def most(self) -> int:
@@ -79,7 +81,8 @@ class Connections:
 
     def told(self) -> dict[str, object]:
         """What a person is told of them."""
-        return {"connections": len(self), "unrecorded": dict(self.refused)}
+        own: dict[str, object] = {"connections": len(self), "unrecorded": dict(self.refused)}
+        return own | self.more()
 
     @property
     def limits(self) -> Limits:

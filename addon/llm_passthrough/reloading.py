@@ -17,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the file."""
 # What a reload cannot change: the sockets and the files are open.
-_SOCKETS = ("host", "port", "web_port")
+_SOCKETS = ("host", "port", "web_port", "workers")
 _AT_ONCE = ("capture", "body_limit", "required")
 
 
@@ -53,7 +53,7 @@ class Reloading:
             warnings = [*warnings, "log: takes effect at the next start, but for what is captured"]
         before, self._sockets = self._sockets, _sockets(asked)
         if before != self._sockets:
-            warnings = [*warnings, "listen: host and ports take effect at the next start"]
+            warnings = [*warnings, "listen: host, ports and workers take effect at the next start"]
         for warning in (*warnings, *parts.warnings):
             _LOG.warning("%s", warning)
         layer.install(settings.limits)

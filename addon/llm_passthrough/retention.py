@@ -3,6 +3,7 @@
 Only what was rotated out of a JSONL log is ever removed; the file that is being written stays.
 """
 
+import contextlib
 import os
 import re
 import sqlite3
@@ -12,6 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 _ROTATED = re.compile(r"(?P<log>.+)-(?P<stamp>[0-9]{8}T[0-9]{6}Z)(-(?P<number>[0-9]{1,9}))?")
+_WORKERS = re.compile(r"(?P<log>.+)-w(?P<worker>[2-9]|[1-9][0-9]{1,2})")
+_IDLE = 86_400.0
+"""Seconds without a record after which the file of a worker that is no more is as a rotated one."""
 # One batch is one short transaction: a reader or another writer never waits for long.
 _BATCH_ROWS = 100
 _BATCH_PAGES = 1000
@@ -48,6 +52,26 @@ def log_of(path: Path) -> tuple[str, bool]:
     return (match["log"], True) if match else (path.stem, False)
 
 
+def path_of(path: Path, worker: int) -> Path:
+    """The file that a worker writes: the first one that of the log, others `records-w2.jsonl`..."""
+    return path if worker == 1 else path.with_stem(f"{path.stem}-w{worker}")
+
+
+def family(path: Path) -> list[Path]:
+    """A log and those of its other workers, as far as there are files of them."""
+    numbers = set()
+    with (
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        os.scandir(path.parent) as all_,
+    ):
+        for entry in all_:
+            file = Path(entry.name)
+            match = _WORKERS.fullmatch(log_of(file)[0]) if file.suffix == path.suffix else None
+            if match and match["log"] == path.stem:
+                numbers.add(int(match["worker"]))
+    return [path_of(path, number) for number in (1, *sorted(numbers))]
+
+
 def prune_jsonl(
     folder: Path,
     stem: str,
@@ -58,11 +82,16 @@ def prune_jsonl(
 ) -> Pruned:
     """Remove rotated files of a log that are too old, then the oldest until all fits `max_bytes`.
 
-    The file that is being written counts and stays. None means no bound. Raises OSError after
-    everything was tried.
+    Those of all workers are one log. The files that are being written count and stay. None means no
+    bound. Raises OSError after everything was tried.
     """
-    files = [(file, _size(file.path)) for file in rotated(folder, stem, suffix)]
-    total = _size(folder / f"{stem}{suffix}") + sum(size for _, size in files)
+    live = family(folder / f"{stem}{suffix}")
+    given_up = [file for path in live[1:] if (file := _given_up(path, now))]
+    total = sum(map(_size, live)) - sum(_size(file.path) for file in given_up)
+    found = [file for path in live for file in rotated(folder, path.stem, suffix)] + given_up
+    found.sort(key=lambda file: (file.ended, file.number))
+    files = [(file, _size(file.path)) for file in found]
+    total += sum(size for _, size in files)
     count, removed, fault = 0, 0, None
     for file, size in files:
         old = max_age_seconds is not None and now - file.ended > max_age_seconds
@@ -127,6 +156,22 @@ def _rotated(folder: Path, stem: str, suffix: str) -> Iterator[Rotated]:
                     continue
                 # The stamp is cut to a second.
                 yield Rotated(path, moment.timestamp() + 1, int(match["number"] or 0))
+
+
+def _given_up(path: Path, now: float) -> Rotated | None:
+    """The file of a worker that there is no more, as if it were rotated out; None while one may
+    write it."""
+    import fcntl  # where there is none, there are no workers either
+
+    try:
+        written = path.lstat().st_mtime
+        if now - written < _IDLE:
+            return None
+        with open(f"{path}.lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # there is none, or a worker has it
+        return None
+    return Rotated(path, written, 0)
 
 
 def _delete(connection: sqlite3.Connection, where: str, value: str | None) -> int:

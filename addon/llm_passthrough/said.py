@@ -54,12 +54,19 @@ _SHAPES = tuple(
 _NUMBERS = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*")
 
 _redact: Callable[[str], str] = str
+_before = ""
 
 
 def knows(redact: Callable[[str], str]) -> None:
     """From now on these secrets are replaced; `redact` returns a text without them."""
     global _redact
     _redact = redact
+
+
+def begin(text: str) -> None:
+    """From now on every log record begins so, as one process of several."""
+    global _before
+    _before = text
 
 
 def cleaned(text: str, longest: int = LONGEST) -> str:
@@ -108,7 +115,7 @@ class Said(logging.LogRecord):
         return str(self.msg)
 
     def _plain(self) -> str:
-        text = cleaned(super().getMessage())
+        text = _before + cleaned(super().getMessage())
         if self._told and self._told[1] is not None:
             text = "\n".join((text, *of_exception(self._told[1], self._told[2])))
         return text

@@ -31,10 +31,13 @@ def _is_open(gateway: Gateway) -> bool:
     return bool(gateway.live) or gateway.egress.has_unsent()
 
 
-def on_signals(action: Callable[[], object]) -> None:
-    """Call `action` in the running loop at each SIGINT and SIGTERM from now on."""
+def on_signals(
+    action: Callable[[], object],
+    numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM),
+) -> None:
+    """Call `action` in the running loop at each of these signals from now on."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         try:
             loop.add_signal_handler(number, action)
         except (NotImplementedError, RuntimeError):

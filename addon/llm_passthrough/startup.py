@@ -13,6 +13,7 @@ _TOO_LATE = (
     "listen.web_port: mitmweb opened its page before it read this file; give it --web-port too, "
     "or start it by `llm-passthrough web`"
 )
+_ONE_PROCESS = "listen.workers: this is one process; `llm-passthrough serve` alone starts several"
 _DEMO_KEYS = {
     name: f"demo-key-of-{name}" for name in ("openai", "anthropic", "azure", "gemini", "vertex")
 }
@@ -50,6 +51,8 @@ def read(opts: Any, env: Mapping[str, str], *, early: bool = False) -> Startup:
             opts.update(web_port=settings.listen.web_port)
         elif asked.listen.web_port not in (opts.web_port, Listen().web_port):
             warnings = [*warnings, _TOO_LATE]
+    if asked.listen.workers != 1 and (not early or hasattr(opts, "web_port")):
+        warnings = [*warnings, _ONE_PROCESS]
     return Startup(asked, settings, warnings, file, demo)
 
 

@@ -15,15 +15,17 @@ import contextlib
 import os
 import socket
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from mitmproxy.connection import Client, Connection, ConnectionState, Server
-from mitmproxy.proxy import events
+from mitmproxy.proxy import events, mode_servers
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 
 _RESET: weakref.WeakSet[Server] = weakref.WeakSet()
 _PIECE = 1 << 16
 _MOST = 1 << 20
+_AT_ONCE = 100  # connections that are taken before anything else is done: asyncio's own measure
 
 _handle_connection = ConnectionHandler.handle_connection
 
@@ -31,6 +33,25 @@ _handle_connection = ConnectionHandler.handle_connection
 def install() -> None:
     """Put ours in the place of mitmproxy's."""
     ConnectionHandler.handle_connection = _handle  # type: ignore[method-assign]
+
+
+def listen_on(sockets: Sequence[socket.socket], backlog: int, *, one_by_one: bool) -> None:
+    """From now on mitmproxy listens on these, which are bound, instead of making its own.
+
+    `one_by_one`: other processes listen on the same sockets. asyncio takes as many connections at
+    once as it is told may wait, which then would be all, and the others get none.
+    """
+
+    async def listen(self: Any, host: str, port: int) -> list[asyncio.Server]:
+        at_once = 1 if one_by_one else _AT_ONCE
+        servers = []
+        for sock in sockets:  # the server closes it
+            server = await asyncio.start_server(self.handle_stream, sock=sock, backlog=at_once)
+            servers.append(server)
+            sock.listen(backlog)
+        return servers
+
+    mode_servers.AsyncioServerInstance.listen = listen  # type: ignore[assignment, method-assign]
 
 
 async def _handle(self: ConnectionHandler, connection: Connection) -> None:

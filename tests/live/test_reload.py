@@ -195,7 +195,10 @@ def test_hosts_and_origins_change_at_once_and_ports_do_not(running: Reloading) -
     before = len(running.gateway.output)
     running.change(document)
     assert running.ask(CHAT, b"", origin).status == 200
-    assert "listen: host and ports take effect at the next start" in running.gateway.output[before:]
+    assert (
+        "listen: host, ports and workers take effect at the next start"
+        in running.gateway.output[before:]
+    )
     assert "log:" not in running.gateway.output[before:]
     assert running.gateway.record_of("/chat/completions")["request"]["body"] is None
     before = len(running.gateway.output)

@@ -264,6 +264,20 @@ def test_files_that_were_rotated_out_belong_to_the_log(tmp_path: Path) -> None:
     index.close()
 
 
+def test_the_files_of_several_workers_are_one_log(tmp_path: Path) -> None:
+    path = log(tmp_path / "records.jsonl", CALLS[::2])
+    log(tmp_path / "records-w2.jsonl", CALLS[1:2])
+    index = filled(Index(path))
+    assert [row.id for row in index.page(wish()).rows] == [
+        CALLS[number].id for number in (4, 2, 1, 0)
+    ]
+    _, cursor = index.since(None)
+    log(tmp_path / "records-w3.jsonl", CALLS[3:4])
+    filled(index)
+    assert [entry.row.id for entry in index.since(cursor)[0]] == [CALLS[3].id]
+    assert [row.id for row in index.page(wish()).rows] == [one.id for one in CALLS[::-1]]
+
+
 def test_a_log_that_was_emptied_begins_anew(tmp_path: Path) -> None:
     path = log(tmp_path / "records.jsonl", CALLS)
     index = filled(Index(path))

@@ -1,5 +1,6 @@
 """`llm-passthrough serve` and `web`: start mitmproxy with the gateway in it."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,11 @@ from llm_passthrough.cli.options import ConfigFile, Demo, Set
 Port = Annotated[int | None, typer.Option(help="The gateway's port (default 8080).")]
 WebPort = Annotated[int | None, typer.Option(help="mitmweb's port (default 8081).")]
 Host = Annotated[str | None, typer.Option(help="The address to listen on (default 127.0.0.1).")]
+Workers = Annotated[
+    str | None,
+    typer.Option("--workers", metavar="N", help="Processes on the port, or auto (default 1)."),
+]
+NoWorkers = Annotated[str | None, typer.Option("--workers", hidden=True)]
 Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open a browser on mitmweb.")]
 
 
@@ -18,13 +24,17 @@ def serve(
     port: Port = None,
     host: Host = None,
     demo: Demo = False,
+    workers: Workers = None,
     set_: Set = None,
 ) -> None:
     """Run the gateway alone, without a user interface."""
-    # mitmproxy takes a second to import: the other commands do not wait for it.
-    from llm_passthrough.cli.launch import launch
+    from llm_passthrough.cli.workers import count
 
-    launch("serve", _options(config, port, host, demo), set_ or [], {})
+    number = count(workers, config, demo, os.environ)
+    # mitmproxy takes a second to import: the other commands do not wait for it.
+    from llm_passthrough.cli.launch import Wish, launch
+
+    launch(Wish("serve", _options(config, port, host, demo), set_ or []), number)
 
 
 def web(
@@ -34,16 +44,21 @@ def web(
     host: Host = None,
     demo: Demo = False,
     browser: Browser = False,
+    workers: NoWorkers = None,
     set_: Set = None,
 ) -> None:
     """Run the gateway with mitmweb, to look at the exchanges in a browser."""
+    if workers not in (None, "1"):
+        from llm_passthrough.cli.workers import refuse_with_mitmweb
+
+        refuse_with_mitmweb()
     options = _options(config, port, host, demo)
     late: dict[str, object] = {"web_open_browser": browser}
     if web_port is not None:
         late["web_port"] = web_port
-    from llm_passthrough.cli.launch import launch
+    from llm_passthrough.cli.launch import Wish, launch
 
-    launch("web", options, set_ or [], late)
+    launch(Wish("web", options, set_ or [], late))
 
 
 def _options(

@@ -119,7 +119,7 @@ def _set_confdir(confdir: Path | None) -> list[str]:
 def _gateway(asked: Settings, config: Path | None, demo: bool, set_: list[str]) -> Iterator[None]:
     """A gateway of our own. Ends with exit code 2, and what it said, when it does not start."""
     reach = asked.reach
-    options = ["--port", str(reach.port), *(["--demo"] if demo else [])]
+    options = ["--port", str(reach.port), "--workers", "1", *(["--demo"] if demo else [])]
     options += ["--config", str(config)] if config else []
     options += [word for setting in set_ for word in ("--set", setting)]
     try:

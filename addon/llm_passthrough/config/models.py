@@ -138,11 +138,12 @@ class RouteEntry(Section):
 
 
 class Listen(Section):
-    """Where the gateway listens, and as whom it lets itself be addressed."""
+    """Where the gateway listens, in how many processes, and as whom it lets itself be addressed."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     web_port: Annotated[int, Field(ge=0, le=65_535)] = 8081
+    workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
     allowed_hosts: tuple[HostName, ...] = ()
     allowed_origins: tuple[WebOrigin, ...] = ()
 

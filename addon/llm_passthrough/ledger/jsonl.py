@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from pydantic_core import from_json
 
-from llm_passthrough import retention
 from llm_passthrough.columns import of_json
 from llm_passthrough.ledger import lines
 from llm_passthrough.ledger.entries import Count, Entry, LedgerError, Span, span_of_ids
+from llm_passthrough.ledger.logs import Log, logs_of
 
 # A line is written when its exchange ends. None is expected to last longer than a day; clocks
 # that were set back are forgiven a minute.
@@ -23,22 +23,6 @@ _CLOCK = 60.0
 _MOST_HELD = 64 << 20
 
 type Wanted = Callable[[bytes], bool]
-
-
-class Log(NamedTuple):
-    """One JSONL log: `path` is being written; with `alone`, nothing else belongs to it."""
-
-    path: Path
-    alone: bool = False
-
-    def rotated(self) -> list[retention.Rotated]:
-        """What was rotated out of it, the oldest first."""
-        if self.alone:
-            return []
-        try:
-            return retention.rotated(self.path.parent, self.path.stem, self.path.suffix)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
 
 
 class JsonlLedger:
@@ -103,20 +87,16 @@ class JsonlLedger:
             for log in self._logs():
                 if log not in tails:
                     tails[log] = _Tail(log, at_end=False)
-            for tail in tails.values():
-                for line in tail.lines():
-                    entry = _entry(line)
-                    if entry and entry.row.id not in seen:
-                        yield entry
+            for line in heapq.merge(*(tail.lines() for tail in tails.values()), key=_ended):
+                entry = _entry(line)
+                if entry and entry.row.id not in seen:
+                    yield entry
             seen = set()
             if not wait():
                 return
 
     def _logs(self) -> list[Log]:
-        if not self._path.is_dir():
-            return [Log(self._path, alone=retention.log_of(self._path)[1])]
-        stems = {retention.log_of(file)[0] for file in self._path.glob("*.jsonl")}
-        return [Log(self._path / f"{stem}.jsonl") for stem in sorted(stems)]
+        return logs_of(self._path)
 
     def _read(
         self, span: Span, count: Count, newest_first: bool, wanted: Wanted
@@ -270,6 +250,12 @@ class _Tail:
                 if _same(path, self._file):
                     return opened(after)
         return opened(self._log.path)
+
+
+def _ended(line: bytes) -> float:
+    """When the exchange of a line ended: the order in which workers wrote their files."""
+    when = lines.moments(line)
+    return when.ended if when else 0.0
 
 
 def _entry(line: bytes) -> Entry | None:

@@ -19,7 +19,6 @@ from llm_passthrough import lineage
 from llm_passthrough.columns import Row, of_json
 from llm_passthrough.ledger import Entry, LedgerError
 from llm_passthrough.ledger.entries import rfc3339
-from llm_passthrough.ledger.jsonl import Log
 from llm_passthrough.lineage import Lineage
 from llm_passthrough.pages.scan import Found, Identity, Place, Scan, read
 from llm_passthrough.pages.store import REPEATS, Names, Page, State, Trait, searched
@@ -49,7 +48,7 @@ class Index:
     """A store over one JSONL log and the files that were rotated out of it."""
 
     def __init__(self, path: Path, most: int = MOST) -> None:
-        self._scan = Scan(Log(path), self._found, self._gone)
+        self._scan = Scan(path, self._found, self._gone)
         self._most = most
         self._lock = threading.Lock()
         self._looking = threading.Lock()

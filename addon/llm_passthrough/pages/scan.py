@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from llm_passthrough.ledger import lines
-from llm_passthrough.ledger.jsonl import Log, opened
+from llm_passthrough.ledger.jsonl import opened
+from llm_passthrough.ledger.logs import logs_of
 
 type Identity = tuple[int, int]
 """Device and inode: it stays when a file is rotated out."""
@@ -38,15 +39,16 @@ class _File:
 
 
 class Scan:
-    """The reading of one log. `found` takes each line, `gone` the files that are no more."""
+    """The reading of one log, of all its workers. `found` takes each line, `gone` the files that
+    are no more."""
 
     def __init__(
         self,
-        log: Log,
+        path: Path,
         found: Callable[[Found], None],
         gone: Callable[[set[Identity]], None],
     ) -> None:
-        self._log = log
+        self._path = path
         self._found = found
         self._gone = gone
         self._files: dict[Identity, _File] = {}
@@ -123,12 +125,15 @@ class Scan:
         return sizes
 
     def _paths(self) -> Iterator[Path]:
-        """The log, then what was rotated out of it, the newest first.
+        """What is being written, then what was rotated out of it, the newest first.
 
         Listed in this order and not at once: what is rotated meanwhile is seen twice, never missed.
         """
-        yield self._log.path
-        yield from reversed([file.path for file in self._log.rotated()])
+        logs = logs_of(self._path)
+        yield from (log.path for log in logs)
+        files = [file for log in logs for file in log.rotated()]
+        files.sort(key=lambda file: (file.ended, file.number), reverse=True)
+        yield from (file.path for file in files)
 
     def _grow(self, identity: Identity, size: int, end: float) -> bool:
         """Read what was added to a file; whether all of it."""

@@ -1,0 +1,374 @@
+"""Several processes on one port: who is served by whom, who dies, what is told to all, the end."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llm_passthrough.ledger import Count, Span, open_ledger
+from openai import OpenAI
+
+from live.harness import (
+    BIN,
+    CLIENT_KEY,
+    KEYS,
+    Gateway,
+    Upstream,
+    Wire,
+    config_for,
+    ended,
+    free_port,
+    raw,
+    request,
+    status_of,
+)
+from live.oracles import DEADLINE
+
+CHAT = "/openai_passthrough/v1/chat/completions"
+NEW = "sk-openai-NEW-KEY-0123456789"
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+SLOW, TAKEN, LIMITED = "slow", "taken", "limited"
+
+
+@dataclass
+class Group:
+    """Two workers, and the provider that they have in common."""
+
+    gateway: Gateway
+    upstream: "Script"
+
+    def health(self, wire: Wire) -> dict[str, Any]:
+        wire.send(b"GET /health?keys HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        told: dict[str, Any] = json.loads(wire.message()[1])
+        return told
+
+    def worker(self, wire: Wire) -> int:
+        return int(self.health(wire)["traffic"]["worker"])
+
+    @contextlib.contextmanager
+    def each(self) -> Iterator[dict[int, Wire]]:
+        """A connection to each of the workers, by their numbers."""
+        with contextlib.ExitStack() as open_:
+            found: dict[int, Wire] = {}
+            for _ in range(200):
+                wire = open_.enter_context(Wire.to(self.gateway.port))
+                found.setdefault(self.worker(wire), wire)
+                if len(found) == 2:
+                    break
+            assert sorted(found) == [1, 2]
+            yield found
+
+    def ask(self, wire: Wire, **body: Any) -> int:
+        """The status of a call on a connection that stays open."""
+        document = json.dumps({"model": "gpt-4o", "messages": []} | body).encode()
+        wire.send(request(CHAT, document).replace(b"Connection: close\r\n", b""))
+        return status_of(wire.message()[0])
+
+    def records(self) -> list[dict[str, Any]]:
+        """All records, the oldest first."""
+        ledger = open_ledger(self.gateway.records_path, must_exist=False)
+        return [one.record() for one in ledger.read(Span(), Count(), newest_first=False)]
+
+    def recorded(self, count: int) -> list[dict[str, Any]]:
+        until(lambda: len(self.records()) >= count, "the records")
+        return self.records()
+
+    def processes(self) -> list[int]:
+        return children(self.gateway.process.pid)
+
+
+class Script:
+    """The provider: answers by the model that is asked for; remembers who asked."""
+
+    def __init__(self) -> None:
+        self.server = Upstream(self._talk)
+        self.keys: list[str] = []
+        self.streams: list[Wire] = []
+
+    def _talk(self, wire: Wire) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                head, body = wire.message()
+                self.keys.append(head.decode().split("Bearer ")[1].split("\r\n")[0])
+                model = json.loads(body)["model"]
+                if model == SLOW:
+                    wire.send(STREAM + b"9\r\ndata: {}\n\r\n")
+                    self.streams.append(wire)
+                    wire.sock.settimeout(60)
+                    wire.some()
+                    return
+                wire.send(ANSWERS.get(model, OK))
+
+    def end_streams(self) -> None:
+        for wire in self.streams:
+            wire.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(END), END))
+
+
+OK_BODY = json.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "gpt-4o",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": "Hello!"},
+            }
+        ],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20},
+    }
+).encode()
+
+
+def answer(status: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+OK = answer("200 OK", OK_BODY)
+ANSWERS = {
+    TAKEN: answer("401 Unauthorized", b"{}"),
+    LIMITED: answer("429 Too Many Requests", b"{}", "Retry-After: 60"),
+}
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 2 * DEADLINE
+    while not holds():
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in found.split()]
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
+    upstream = Script()
+    config = config_for(upstream.server.url, shutdown={"drain_seconds": 60}, listen={"workers": 2})
+    gateway = Gateway(tmp_path_factory.mktemp("workers"), config, "serve")
+    group = Group(gateway, upstream)
+    yield group
+    gateway.process.kill()
+    upstream.server.stop()
+    assert not upstream.server.failures
+
+
+def test_calls_reach_all_workers_and_are_one_log(group: Group) -> None:
+    """One record a call, whoever served it, in the order of time."""
+    before = len(group.records())
+
+    def ask() -> None:
+        client = OpenAI(base_url=f"{group.gateway.url}/openai_passthrough/v1", api_key=CLIENT_KEY)
+        with client:
+            for _ in range(3):
+                messages = [{"role": "user", "content": "Hello!"}]
+                got = client.chat.completions.create(model="gpt-4o", messages=messages)
+                assert got.choices[0].message.content == "Hello!"
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with group.each() as wires:
+        assert [group.ask(wire) for wire in wires.values()] == [200, 200]
+    records = group.recorded(before + 14)
+    assert len(records) == len({record["id"] for record in records}) == before + 14
+    assert [record["time"] for record in records] == sorted(record["time"] for record in records)
+    files = sorted(group.gateway.records_path.parent.glob("*.jsonl"))
+    assert [file.name for file in files] == ["records-w2.jsonl", "records.jsonl"]
+    assert all(file.read_bytes() for file in files)
+    listed = ended(
+        [str(BIN / "llm-passthrough"), "logs", "list", "--json", "-n", "1000", "--file",
+         str(group.gateway.records_path)],
+        dict(os.environ), group.gateway.folder,
+    )  # fmt: skip
+    assert len(listed.stdout.splitlines()) == len(records), listed
+
+
+def test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(group: Group) -> None:
+    """Those who come meanwhile wait a moment."""
+    with group.each() as wires:
+        numbers = {wire: number for number, wire in wires.items()}
+        victim = group.processes()[-1]
+        os.kill(victim, signal.SIGKILL)
+        alive = []
+        for wire in numbers:
+            with contextlib.suppress(EOFError, OSError):
+                assert group.ask(wire) == 200
+                alive.append(wire)
+        assert len(alive) == 1
+        for _ in range(20):
+            assert status_of(raw(group.gateway.port, request(CHAT, b'{"model": "m"}'))) == 200
+        assert group.ask(alive[0]) == 200
+    until(lambda: len(group.processes()) == 2, "another worker")
+    assert victim not in group.processes()
+    with group.each() as wires:
+        assert [group.ask(wire) for wire in wires.values()] == [200, 200]
+    assert "was killed by signal 9: another one takes its place" in group.gateway.output
+
+
+def test_what_is_changed_is_read_again_by_all(group: Group) -> None:
+    file = group.gateway.folder / "gateway.yaml"
+    before = file.read_text()
+    document = json.loads(before)
+    document["providers"]["openai"]["keys"] = [{"name": "new", "value": NEW}]
+    for text, key in ((json.dumps(document), NEW), (before, KEYS["openai"])):
+        other = file.with_suffix(".new")
+        other.write_text(text)
+        os.replace(other, file)
+        group.gateway.process.send_signal(signal.SIGHUP)
+
+        def all_sign(key: str = key) -> bool:
+            with group.each() as wires:
+                start = len(group.upstream.keys)
+                for wire in wires.values():
+                    group.ask(wire)
+                return group.upstream.keys[start:] == [key, key]
+
+        until(all_sign, "the new key")
+
+
+def test_all_end_when_their_calls_have(group: Group) -> None:
+    """The last one here: nothing new is taken, what is open may end, the parent waits for all."""
+    with group.each() as wires:
+        streams = list(wires.values())
+        for wire in streams:
+            wire.send(request(CHAT, json.dumps({"model": SLOW, "stream": True}).encode()))
+            wire.until(b"data: {}\n")
+        workers = group.processes()
+        # As some service managers do (a terminal too, with SIGINT): to each process.
+        for pid in (*workers, group.gateway.process.pid):
+            os.kill(pid, signal.SIGTERM)
+
+        def is_closed() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", group.gateway.port), DEADLINE).close()
+            except ConnectionError:
+                return True
+            return False
+
+        until(is_closed, "the end of listening")
+        assert group.gateway.process.poll() is None
+        assert group.processes() == workers
+        group.upstream.end_streams()
+        for wire in streams:
+            assert wire.rest().endswith(b"0\r\n\r\n")
+    assert group.gateway.process.wait(DEADLINE) == 0, group.gateway.output
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    records = [one for one in group.records() if one["stream"]]
+    assert [(one["outcome"], one["finish_reasons"]) for one in records] == [("ok", ["stop"])] * 2
+    assert "Traceback" not in group.gateway.output
+
+
+# -- faults ---------------------------------------------------------------------------------------
+
+DIES = """
+import os, signal
+from llm_passthrough.workers.seat import Seat
+
+def join(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Seat.join = join
+"""
+
+
+def end_of(tmp_path: Path, *words: str, **changes: Any) -> subprocess.CompletedProcess[str]:
+    """A start that fails; its output is on stdout and stderr."""
+    config = config_for("http://127.0.0.1:9", log={"path": str(tmp_path / "log" / "r.jsonl")})
+    file = tmp_path / "gateway.yaml"
+    file.write_text(json.dumps(config | changes))
+    file.chmod(0o600)
+    command = [str(BIN / "llm-passthrough"), *words, "--config", str(file)]
+    command += ["--set", f"confdir={tmp_path}/mitm"]
+    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    if "dies" in changes:
+        script = tmp_path / "dies.py"
+        script.write_text(DIES)
+        env["LLM_PASSTHROUGH_TEST_SCRIPTS"] = str(script)
+        del changes["dies"]
+        file.write_text(json.dumps(config | changes))
+    return ended(command, env, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["serve", "--workers", "0"], "must be a number from 1 to 64", id="none"),
+        pytest.param(["serve", "--workers", "two"], "or auto", id="no number"),
+        pytest.param(["serve", "--workers", "2", "--demo"], "leave --demo out", id="the demo"),
+        pytest.param(["web", "--workers", "2"], "mitmweb shows the calls of one", id="mitmweb"),
+        pytest.param(
+            ["serve", "--workers", "2", "--set", "mode=regular@9090"], "share one port", id="a mode"
+        ),
+    ],
+)
+def test_what_cannot_be_several_is_refused(tmp_path: Path, words: list[str], says: str) -> None:
+    got = end_of(tmp_path, *words)
+    assert got.returncode == 2
+    (line,) = (got.stdout + got.stderr).splitlines()
+    assert line.startswith("llm-passthrough: ")
+    assert says in line
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["a server's", "that of other workers"])
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path, shared: bool) -> None:
+    with socket.socket() as other:
+        if shared:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        got = end_of(tmp_path, "serve", "--workers", "2", "--port", str(port))
+    assert got.returncode == 2
+    assert (got.stdout + got.stderr) == (
+        f"llm-passthrough: 127.0.0.1:{port}: is in use; give another --port\n"
+    )
+
+
+def test_what_is_wrong_for_all_workers_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("no folder")
+    got = end_of(tmp_path, "serve", "--workers", "3", "--port", str(free_port()))
+    assert got.returncode == 2
+    assert (got.stdout + got.stderr).count("log.path") == 1
+
+
+def test_workers_that_die_at_once_are_given_up(tmp_path: Path) -> None:
+    got = end_of(tmp_path, "serve", "--workers", "2", "--port", str(free_port()), dies=True)
+    assert got.returncode == 1
+    (line,) = (got.stdout + got.stderr).splitlines()
+    assert "worker 1 was killed by signal 9 while it started: giving up" in line
+
+
+def test_the_address_of_workers_is_not_answered_after_them(tmp_path: Path) -> None:
+    """Their parent is killed: they end by themselves."""
+    upstream = Upstream()
+    gateway = Gateway(tmp_path, config_for(upstream.url), "serve", args=("--workers", "2"))
+    workers = children(gateway.process.pid)
+    gateway.process.kill()
+    until(lambda: not any(map(lives, workers)), "the end of the workers")
+    upstream.stop()
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there, and not only waits to be buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
