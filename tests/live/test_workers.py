@@ -75,9 +75,9 @@ class Group:
         return status_of(wire.message()[0])
 
     def records(self) -> list[dict[str, Any]]:
-        """All records, the oldest first."""
+        """All records, the newest first."""
         ledger = open_ledger(self.gateway.records_path, must_exist=False)
-        return [one.record() for one in ledger.read(Span(), Count(), newest_first=False)]
+        return [one.record() for one in ledger.read(Span(), Count())]
 
     def recorded(self, count: int) -> list[dict[str, Any]]:
         until(lambda: len(self.records()) >= count, "the records")
@@ -189,7 +189,8 @@ def test_calls_reach_all_workers_and_are_one_log(group: Group) -> None:
         assert [group.ask(wire) for wire in wires.values()] == [200, 200]
     records = group.recorded(before + 14)
     assert len(records) == len({record["id"] for record in records}) == before + 14
-    assert [record["time"] for record in records] == sorted(record["time"] for record in records)
+    times = [record["time"] for record in records]
+    assert times == sorted(times, reverse=True)
     files = sorted(group.gateway.records_path.parent.glob("*.jsonl"))
     assert [file.name for file in files] == ["records-w2.jsonl", "records.jsonl"]
     assert all(file.read_bytes() for file in files)

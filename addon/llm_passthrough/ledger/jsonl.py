@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from pydantic_core import from_json
 
-from llm_passthrough.columns import of_json
+from llm_passthrough.columns import Row, of_json
 from llm_passthrough.ledger import lines
 from llm_passthrough.ledger.entries import Count, Entry, LedgerError, Span, span_of_ids
 from llm_passthrough.ledger.logs import Log, logs_of
@@ -104,7 +104,9 @@ class JsonlLedger:
         readings = [_entries(log, span, count, newest_first, wanted) for log in self._logs()]
         if len(readings) == 1:
             return readings[0]
-        return heapq.merge(*readings, key=lambda entry: entry.row.time, reverse=newest_first)
+        if newest_first:
+            return heapq.merge(*readings, key=lambda entry: entry.row.time, reverse=True)
+        return heapq.merge(*readings, key=lambda entry: _end_of(entry.row))
 
 
 def _entries(
@@ -256,6 +258,11 @@ def _ended(line: bytes) -> float:
     """When the exchange of a line ended: the order in which workers wrote their files."""
     when = lines.moments(line)
     return when.ended if when else 0.0
+
+
+def _end_of(row: Row) -> float:
+    """The same of a record that was read."""
+    return (lines.epoch(row.time) or 0.0) + (row.total_ms or 0.0) / 1000
 
 
 def _entry(line: bytes) -> Entry | None:
