@@ -98,7 +98,7 @@ async def test_the_gateway_stands_before_every_other_addon(place: Place) -> None
         kinds = [type(addon) for addon in master.addons.chain]
         assert kinds[:3] == [Life, Gateway, Egress]
         assert len(kinds) > 20
-        assert master.addons.chain[2] is gateway.egress
+        assert master.addons.chain[2:4] == [gateway.egress, gateway.talks]
 
 
 async def test_a_second_attach_leaves_the_first_gateway_alone(place: Place) -> None:

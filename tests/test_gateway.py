@@ -507,11 +507,11 @@ async def test_a_conversation_is_one_exchange_from_its_handshake_to_its_end(
     flow, talk = await _talking(scene)
     for from_client, text in ((True, b'{"type":"hi"}'), (False, b'{"type":"ho"}')):
         talk.messages.append(websocket.WebSocketMessage(Opcode.TEXT, from_client, text))
-        scene.gateway.websocket_message(flow)
+        scene.gateway.talks.websocket_message(flow)
     assert scene.sink.records == []
     talk.close_code, talk.closed_by_client = code, by_client
-    scene.gateway.websocket_end(flow)
-    scene.gateway.websocket_end(flow)
+    scene.gateway.talks.websocket_end(flow)
+    scene.gateway.talks.websocket_end(flow)
     record = scene.record()
     assert record.outcome == outcome
     assert (record.operation, record.stream) == ("realtime", True)
@@ -527,12 +527,12 @@ async def test_a_turn_is_told_as_it_ends_and_the_end_tells_the_rest(scene: Scene
     for number in (1, 2):
         for from_client, text in ((True, b'{"type":"response.create"}'), (False, done)):
             talk.messages.append(websocket.WebSocketMessage(Opcode.TEXT, from_client, text))
-            scene.gateway.websocket_message(flow)
+            scene.gateway.talks.websocket_message(flow)
         await _until(lambda told=number: len(scene.sink.records) == told)  # type: ignore[misc]
     talk.messages.append(websocket.WebSocketMessage(Opcode.TEXT, True, b'{"type":"bye"}'))
-    scene.gateway.websocket_message(flow)
+    scene.gateway.talks.websocket_message(flow)
     talk.close_code, talk.closed_by_client = 1000, True
-    scene.gateway.websocket_end(flow)
+    scene.gateway.talks.websocket_end(flow)
     *turns, own = scene.records()
     assert len({one.id for one in (*turns, own)}) == 3
     assert [(one.part_of, one.turn, one.turns) for one in turns] == [
@@ -557,7 +557,7 @@ async def test_a_long_conversation_does_not_fill_the_memory(scene: Scene) -> Non
     for number in range(1000):
         message = websocket.WebSocketMessage(Opcode.TEXT, True, b"%d" % number)
         talk.messages.append(message)
-        scene.gateway.websocket_message(flow)
+        scene.gateway.talks.websocket_message(flow)
         assert len(talk.messages) <= 400
     assert talk.messages[-1].content == b"999"
 

@@ -15,6 +15,7 @@ from llm_passthrough.cli.desk import Desk
 from llm_passthrough.egress import Egress
 from llm_passthrough.gateway import Gateway
 from llm_passthrough.layer import PassthroughSignHook
+from llm_passthrough.talks import Talks
 from llm_passthrough.views import LastCalls, Notes
 from mitmproxy.hooks import all_hooks
 
@@ -39,7 +40,7 @@ LEVELS = (
     "lean",
     "replies keep tunnels endings pace",
     "admit guard answers crowd",
-    "deadlines egress reflow",
+    "deadlines egress reflow talks",
     "sweep",
     "gateway web pages",
     "startup reloading canary shutdown",
@@ -51,7 +52,7 @@ LEVELS = (
 MITMPROXY = frozenset(
     "gateway guard reloading egress tunnels keep seal http1 heads intake uploads layer flows "
     "sweep websocket pace transport admit attach views web replies cli pages reflow canary decoy "
-    "lean".split()
+    "lean talks".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.
@@ -68,6 +69,7 @@ HELPERS = {
         "close_late",
         "pause",
     },
+    Talks: set(),
     Life: {"start", "prepare", "greet"},
     Notes: {"write", "close", "own"},
     LastCalls: set(),

@@ -69,7 +69,7 @@ def attach(
     life = _attended(master, Life(env, seat))
     with _faults_end():
         gateway = life.start(master, early)
-    first = (gateway, gateway.egress, *life.views)
+    first = (gateway, gateway.egress, gateway.talks, *life.views)
     for addon in first:
         master.addons.register(addon)
     # A new list: mitmproxy may be walking over the old one.

@@ -4,7 +4,7 @@
     requestheaders   admit:  strip the client's credentials, judge host, method and path
     passthrough_sign sign:   choose upstream and key, seal the headers (see layer.py)
     responseheaders  watch:  clean the answer's headers, decide whether to stream, set the tee
-    response | error finish: exactly once, one record
+    response | error finish: exactly once, one record; of a WebSocket see talks.py
 
 An exception in a hook would let mitmproxy send the request on as it is. So every hook that
 decides stands inside `guarded`, which answers the client instead.
@@ -48,11 +48,11 @@ from llm_passthrough.said import cleaned
 from llm_passthrough.seal import Sealed
 from llm_passthrough.sinks.writer import Writer
 from llm_passthrough.sweep import end_overdue
+from llm_passthrough.talks import Talks
 from llm_passthrough.tee import Tee
 from llm_passthrough.tickets import Tickets
 from llm_passthrough.transport import was_reset
 from llm_passthrough.tunnels import Tunnels
-from llm_passthrough.websocket import keep_last
 from llm_passthrough.wire import clean_reason, lowered, with_length
 
 
@@ -81,6 +81,7 @@ class Gateway:
         self.egress = Egress(
             clock, self.tunnels, lambda: self.parts.clients.required, self.connections
         )
+        self.talks = Talks(self.live, lambda facts: self.writer.put(facts), self._finish)
         self.pace = Pace(clock, self.egress.pause)
         self._clock = clock
         self._chance = chance or random.SystemRandom()
@@ -203,30 +204,6 @@ class Gateway:
                 fields = keep.failed(exchange, answer.headers.fields, self._clock())
                 answer.headers.fields = exchange.answer_headers = fields
         self._finish(flow, exchange, ending)
-
-    @quiet
-    def websocket_message(self, flow: http.HTTPFlow) -> None:
-        """Look at a message, tell the turn that it ends, and keep no more messages than a person
-        would look at."""
-        exchange = self.live.get(flow)
-        if flow.websocket is None:
-            return
-        messages = flow.websocket.messages
-        if exchange is not None:
-            turn = exchange.hear(messages[-1].from_client, messages[-1].content)
-            if turn is not None:
-                self.writer.put(turn)
-        keep_last(messages)
-
-    @quiet
-    def websocket_end(self, flow: http.HTTPFlow) -> None:
-        """Finish: the conversation is over."""
-        exchange, talk = self.live.get(flow), flow.websocket
-        if exchange is not None and talk is not None:
-            by_client = bool(talk.closed_by_client)
-            code, reason, fault = talk.close_code, talk.close_reason, client_fault(flow)
-            ending = endings.of_talk(exchange, code, reason, by_client, fault)
-            self._finish(flow, exchange, ending)
 
     # -- how it is done -----------------------------------------------------------------------
 
