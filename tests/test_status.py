@@ -118,3 +118,15 @@ def test_who_is_not_on_this_machine_is_told_nothing_about_keys() -> None:
     )
     assert "keys" in local[1]
     assert "keys" not in remote[1]
+
+
+def test_a_database_that_fails_is_told_and_makes_nothing_unhealthy() -> None:
+    words = "database is locked; 2 records wait"
+    code, told = page(READY, b"/health", Tally(written=3, beside={"sqlite": lambda: words})) or (
+        0,
+        {},
+    )
+    assert (code, told["status"]) == (200, "ready")
+    log = told["log"]
+    assert isinstance(log, dict)
+    assert (log["state"], log["sqlite"]) == ("ok", words)

@@ -4,7 +4,7 @@ Everything that can be wrong is found here, before the first request.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -175,11 +175,13 @@ def writer_of(parts: Parts, console: Console | None, *more: Sink, worker: int = 
     own = path_of(path, worker)
     sinks: list[Sink] = [Jsonl(own, log.rotate_bytes, log.rotate_hours * 3600)]
     chores: list[Chore] = []
+    beside: dict[str, Callable[[], str]] = {}
     if worker == 1 and (age is not None or log.keep_bytes is not None):
         chores.append(("jsonl", partial(_prune, path, age, log.keep_bytes)))
     if log.sqlite is not None:
-        database = Sqlite(Path(log.sqlite).expanduser())
+        database = Sqlite(Path(log.sqlite).expanduser(), log=own)
         sinks.append(database)
+        beside["sqlite"] = database.state
         if chores:
             chores.append(("sqlite", lambda: database.prune(age, log.keep_bytes, time.time())))
     if console is not None:
@@ -192,6 +194,7 @@ def writer_of(parts: Parts, console: Console | None, *more: Sink, worker: int = 
         prices=parts.config.prices,
         chores=chores,
         refused_per_minute=log.refused_per_minute,
+        beside=beside,
     )
 
 

@@ -58,6 +58,7 @@ def _health(routes: Routes, state: State, more: bytes) -> Page:
     states, tally = _states(upstreams), state.tally
     log = {"state": tally.fault or "ok", "written": tally.written}
     log |= {"dropped": tally.dropped, "failed": tally.failed, "withheld": tally.withheld}
+    log |= {name: state() for name, state in tally.beside.items()}
     ready = "ready" if "ready" in states.values() else "no provider is ready"
     failing = "draining" if state.draining else "failing" if tally.fault else None
     value: dict[str, object] = {"status": failing or ready}

@@ -714,6 +714,41 @@ def test_a_websocket_is_shown_turn_by_turn(tmp_path: Path, closed: bool) -> None
     assert run("show", "-f", file, made.id_at(T + 9)).exit_code == 1
 
 
+def test_a_database_made_from_the_log_is_the_one_that_the_gateway_wrote(tmp_path: Path) -> None:
+    """K15: also with counts beyond 64 bits, texts that are not ASCII, bodies that are no text."""
+    said = {"messages": [{"role": "user", "content": "Grüße \U0001f600"}]}
+    odd = [
+        made.record("grüße", T - 1, asked=said, usage=made.usage(input_tokens=1 << 63)),
+        made.record("binary", T - 2, asked=bytes(range(256)), answered=b"\xff" * 50),
+        made.record("turn", T - 3, asked=said | {"previous_response_id": "r"}, part_of="x", turn=2),
+        made.record("none", T - 4, status=None, outcome="client_abort", provider=None, key=None),
+        made.record("escapes", T - 5, client_path=b"/\xff%00\\\x7f", asked=b'"\xed\xa0\x80"'),
+    ]
+    records = [*a_day(), *odd]
+    target = tmp_path / "made.sqlite"
+    assert (
+        shown("export", "--format", "sqlite", "-o", target, "-f", as_jsonl(tmp_path, records)) == ""
+    )
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.glob("made.*")] == ["made.sqlite"]
+    tables = []
+    for path in (target, as_sqlite(tmp_path, records)):
+        with closing(sqlite3.connect(path)) as connection:
+            query = "SELECT sql FROM sqlite_schema ORDER BY name"
+            schema = connection.execute(query).fetchall()
+            tables.append((schema, connection.execute("SELECT * FROM records").fetchall()))
+    assert tables[0] == tables[1]
+    assert len(tables[0][1]) == len(records)
+
+
+def test_a_database_is_exported_to_a_new_file_only(log: Path, tmp_path: Path) -> None:
+    assert "name it with --output" in run("export", "--format", "sqlite", "-f", log).stderr
+    target = tmp_path / "there.sqlite"
+    target.write_text("theirs")
+    result = run("export", "--format", "sqlite", "-f", log, "-o", target)
+    assert (result.exit_code, target.read_text()) == (1, "theirs")
+
+
 def test_an_exported_file_is_new_and_for_this_user_alone(log: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     old = os.umask(0)
@@ -898,13 +933,16 @@ def test_the_jq_of_the_page_runs(tmp_path: Path) -> None:
         assert done.stdout
 
 
-def test_the_logs_commands_of_the_page_run(log: Path) -> None:
+def test_the_logs_commands_of_the_page_run(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     commands = [
         shlex.split(row.partition("|")[0].partition("#")[0])[2:]
         for row in _code("sh").splitlines()
         if row.startswith("llm-passthrough logs ")
     ]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         words = ["claude" if re.fullmatch("[0-9a-f]{16}", word) else word for word in command]
         assert run(*words, "-f", log).exit_code == 0

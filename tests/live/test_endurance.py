@@ -2,8 +2,8 @@
 
 Threat catalogue: K01 and K02 kills under load, K07 a slow disk, J16 the clock, J17 a stopped
 process, H11 unsafe options in mitmproxy's own file. Elsewhere: H07 and H08 test_config_faults.py,
-H09 and H10 test_reload.py, H05 and H06 test_vertex.py, H12 test_start.py, K04 to K06 and
-K14 sinks/, K08 test_own_output.py, K16 test_shutdown.py.
+H09 and H10 test_reload.py, H05 and H06 test_vertex.py, H12 test_start.py, K04 to K06, K09
+to K11 and K15 test_disks.py, K08 test_own_output.py, K12 test_uploads.py, K16 test_shutdown.py.
 """
 
 import json

@@ -4,12 +4,14 @@ Rule R23 and the threat catalogue's F07, F19, I15 (the log's side), K08. The gat
 its usual verbosity: what it prints, and what its list of events and its flows hold.
 """
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,13 +19,16 @@ from pathlib import Path
 import pytest
 
 from live.harness import (
+    BIN,
     CLIENT_KEY,
     KEYS,
     Gateway,
     Upstream,
     Web,
     Wire,
+    clean_environment,
     config_for,
+    free_port,
     raw,
     request,
     status_of,
@@ -265,6 +270,7 @@ def test_a_dump_of_its_state_shows_no_secret(
 def test_it_goes_on_when_nothing_can_be_printed(
     tmp_path: Path, upstream: Upstream, program: str, where: str
 ) -> None:
+    """K08."""
     upstream.talk = plain
     reads, writes = os.pipe()
     output = Path("/dev/full" if where == "a full disk" else f"/dev/fd/{writes}")
@@ -280,3 +286,29 @@ def test_it_goes_on_when_nothing_can_be_printed(
     assert talk(gateway.port, HEALTH).status == 200
     gateway.records(1)
     assert gateway.stop() == 0
+
+
+def test_it_starts_and_serves_without_any_standard_stream(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    """K08: as a daemon that was given none."""
+    upstream.talk = plain
+    file, port = tmp_path / "gateway.yaml", free_port()
+    log = {"path": str(tmp_path / "records.jsonl")}
+    file.write_text(json.dumps(config_for(upstream.url, log=log)))
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", str(BIN / "llm-passthrough"), "serve"]
+    command += ["--port", str(port), "--config", str(file), "--set", f"confdir={tmp_path}"]
+    env = clean_environment() | {"HOME": str(tmp_path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=env) as process:
+        try:
+            status = None
+            while status is None and process.poll() is None:
+                time.sleep(0.1)
+                with contextlib.suppress(OSError):
+                    status = status_of(raw(port, request(CHAT)))
+            assert status == 200
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    assert (tmp_path / "records.jsonl").read_bytes().count(b"\n") == 1

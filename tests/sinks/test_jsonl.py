@@ -140,6 +140,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_second_gateway_in_the_same_place_is_refused_and_the_first_goes_on(path: Path) -> None:
+    """K10."""
     first = jsonl(path)
     with pytest.raises(ConfigError, match="another gateway writes here; give this one its own"):
         jsonl(path)
@@ -212,6 +213,7 @@ def _copy_and_truncate(path: Path) -> None:
 def test_nothing_is_lost_or_told_twice_when_somebody_rotates_the_file(
     path: Path, hand: object
 ) -> None:
+    """K06."""
     assert callable(hand)
     sink = jsonl(path)
     put(sink, 1, 2)
@@ -224,6 +226,7 @@ def test_nothing_is_lost_or_told_twice_when_somebody_rotates_the_file(
 
 
 def test_it_goes_on_in_a_new_file_when_somebody_deletes_it(path: Path) -> None:
+    """K06."""
     sink = jsonl(path)
     put(sink, 1)
     path.unlink()
@@ -233,14 +236,33 @@ def test_it_goes_on_in_a_new_file_when_somebody_deletes_it(path: Path) -> None:
 
 
 def test_it_goes_on_when_somebody_deletes_or_replaces_the_folder(tmp_path: Path) -> None:
+    """K05: and the new folder is its own again."""
     path = tmp_path / "logs" / "records.jsonl"
     sink = jsonl(path)
     put(sink, 1)
     path.parent.rename(tmp_path / "moved")
     put(sink, 2)
+    with pytest.raises(ConfigError, match="another gateway writes here"):
+        jsonl(path)
     sink.close()
     assert numbers(tmp_path / "moved" / "records.jsonl", path) == [1, 2]
     assert mode(path.parent) == 0o700
+
+
+def test_a_new_folder_that_is_another_gateways_is_left_to_it(tmp_path: Path) -> None:
+    """K10."""
+    path = tmp_path / "logs" / "records.jsonl"
+    first = jsonl(path)
+    path.parent.rename(tmp_path / "moved")
+    second = jsonl(path)
+    for _ in range(3):
+        with pytest.raises(BlockingIOError):
+            put(first, 1)
+    put(second, 2)
+    second.close()
+    put(first, 3)
+    first.close()
+    assert numbers(path) == [2, 3]
 
 
 def test_a_link_in_its_place_gets_nothing_and_when_it_is_gone_it_goes_on(path: Path) -> None:
@@ -261,6 +283,7 @@ def test_a_link_in_its_place_gets_nothing_and_when_it_is_gone_it_goes_on(path: P
 
 
 def test_a_file_in_the_place_of_its_folder_is_told_each_time(tmp_path: Path) -> None:
+    """K05."""
     path = tmp_path / "logs" / "records.jsonl"
     sink = jsonl(path)
     path.parent.rename(tmp_path / "moved")
@@ -339,6 +362,7 @@ def test_an_empty_file_is_never_put_aside(path: Path) -> None:
     ],
 )
 def test_no_part_is_ever_written_over(path: Path, step: float) -> None:
+    """K14."""
     clock = Clock()
     sink = jsonl(path, size=1, clock=clock)
     for number in range(6):

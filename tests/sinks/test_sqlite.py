@@ -254,18 +254,22 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def test_while_it_is_locked_records_wait_and_it_is_said(tmp_path: Path) -> None:
+    """K04."""
     with sink(tmp_path / "r.sqlite") as sqlite:
         with locked(tmp_path / "r.sqlite"):
             put(sqlite, made.record(started=made.START))
             until(lambda: sqlite._fault)
             with pytest.raises(OSError, match="database is locked; 2 records wait"):
                 put(sqlite, made.record(started=made.START + 1))
+            assert sqlite.state() == "database is locked; 2 records wait"
         assert sqlite.flush()
+        assert sqlite.state() == "ok"
         put(sqlite, made.record(started=made.START + 2))
     assert len(rows(tmp_path / "r.sqlite")) == 3
 
 
 def test_a_lock_never_holds_up_who_writes(tmp_path: Path) -> None:
+    """K04."""
     with sink(tmp_path / "r.sqlite", patience=30.0) as sqlite:
         with locked(tmp_path / "r.sqlite"):
             begun = time.monotonic()
@@ -297,7 +301,7 @@ def test_what_is_still_locked_at_the_end_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
-    """A limit on the size of files is a full disk for one process."""
+    """K04: a limit on the size of files is a full disk for one process."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with sink(tmp_path / "r.sqlite") as sqlite:
         resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limits[1]))
@@ -333,6 +337,7 @@ def test_a_database_that_is_taken_away_is_made_anew(remove: object, tmp_path: Pa
 
 
 def test_a_damaged_page_is_said_and_ends_nothing(tmp_path: Path) -> None:
+    """K04."""
     path = tmp_path / "r.sqlite"
     with sink(path) as sqlite:
         put(sqlite, *(made.record(started=made.START + number) for number in range(200)))
@@ -344,6 +349,48 @@ def test_a_damaged_page_is_said_and_ends_nothing(tmp_path: Path) -> None:
         until(lambda: sqlite._fault)
         with pytest.raises(OSError, match="malformed; 2 records wait"):
             put(sqlite, made.record(started=made.START + 201))
+
+
+def _restore(path: Path, saved: bytes) -> None:
+    """Put another file into its place, as one who restores a copy does."""
+    path.with_name("restored").write_bytes(saved)
+    path.with_name("restored").rename(path)
+
+
+def test_a_database_that_is_put_in_its_place_is_not_mixed_with_the_one_that_was(
+    tmp_path: Path,
+) -> None:
+    """K04: what SQLite has not folded back yet belongs to the file that is gone."""
+    path = tmp_path / "r.sqlite"
+    with sink(path) as sqlite:
+        put(sqlite, *(made.record(f"old-{n}", made.START + n) for n in range(20)))
+    saved = path.read_bytes()
+    path.unlink()
+    with sink(path) as sqlite:
+        put(sqlite, *(made.record(f"new-{n}", made.START + n) for n in range(200)))
+        assert sqlite.flush()
+        _restore(path, saved)
+        put(sqlite, made.record("last", made.START + 300))
+        assert sqlite.flush()
+        query = "PRAGMA integrity_check"
+        assert [row[0] for row in rows(path, query)] == ["ok"]
+    assert [row["id"] for row in rows(path)] == [*(f"old-{n}" for n in range(20)), "last"]
+
+
+def test_without_its_wal_others_read_it_again_with_the_next_record(tmp_path: Path) -> None:
+    """K04: also while somebody reads it, who keeps SQLite from folding back what it has."""
+    path = tmp_path / "r.sqlite"
+    with sink(path) as sqlite:
+        for number in range(0, 40, 2):
+            put(sqlite, made.record(started=made.START + number))
+            assert sqlite.flush()
+            with closing(sqlite3.connect(path)) as reader:
+                reader.execute("BEGIN").execute("SELECT * FROM records").fetchone()
+                Path(f"{path}-wal").unlink()
+                put(sqlite, made.record(started=made.START + number + 1))
+                assert sqlite.flush()
+                assert len(rows(path)) == number + 2
+    assert [row[0] for row in rows(path, "PRAGMA integrity_check")] == ["ok"]
 
 
 def test_a_database_that_becomes_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -455,4 +502,4 @@ def test_a_record_that_comes_again_is_there_once(tmp_path: Path) -> None:
     one = made.record()
     with sink(tmp_path / "r.sqlite") as sqlite:
         put(sqlite, one, replace(one, client="later"))
-    assert [row["client"] for row in rows(tmp_path / "r.sqlite")] == ["later"]
+    assert [row["client"] for row in rows(tmp_path / "r.sqlite")] == [one.client]

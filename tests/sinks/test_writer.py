@@ -1,5 +1,6 @@
 """The writer: the event loop never waits for it, and it says what it could not write."""
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -76,6 +77,17 @@ def test_every_record_reaches_every_sink_once_and_in_order() -> None:
     assert first.ids == second.ids == [str(number) for number in range(2000)]
     assert (writer.tally.written, writer.tally.dropped, writer.tally.failed) == (2000, 0, 0)
     assert (first.closed, second.closed) == (1, 1)
+
+
+def test_ten_thousand_at_once_are_each_there_once_and_in_order(tmp_path: Path) -> None:
+    """K11."""
+    path = tmp_path / "records.jsonl"
+    with running(Jsonl(path, 1 << 30, 1e9), capacity=10_000) as writer:
+        for number in range(10_000):
+            writer.put(facts(number))
+    assert (writer.tally.written, writer.tally.dropped, writer.tally.failed) == (10_000, 0, 0)
+    numbers = [str(number) for number in range(10_000)]
+    assert [json.loads(line)["id"] for line in path.read_bytes().splitlines()] == numbers
 
 
 def test_a_sink_gets_the_record_and_its_line_without_secrets() -> None:

@@ -1,5 +1,7 @@
 """The `llm-passthrough` command. Each subcommand is imported when it is asked for."""
 
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -71,4 +73,13 @@ def _version(
 
 def main() -> None:
     """The entry point of the command."""
+    _stand_in()
     app()
+
+
+def _stand_in() -> None:
+    """Have all standard streams: without one mitmproxy does not start, and the next socket that is
+    opened gets its number, and whatever is printed to that."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as we run

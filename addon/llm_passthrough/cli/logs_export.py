@@ -1,6 +1,7 @@
-"""`llm-passthrough logs export`: records as JSON Lines, CSV, HAR, or curl commands."""
+"""`llm-passthrough logs export`: records as JSON Lines, CSV, HAR, curl commands, or a database."""
 
 import csv
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
@@ -25,6 +26,7 @@ from llm_passthrough.cli.logs_source import (
 from llm_passthrough.cli.logs_view import json_line, safe
 from llm_passthrough.columns import Row
 from llm_passthrough.ledger import Entry
+from llm_passthrough.sinks import table
 
 
 class Format(StrEnum):
@@ -34,6 +36,7 @@ class Format(StrEnum):
     csv = "csv"
     har = "har"
     curl = "curl"
+    sqlite = "sqlite"
 
 
 def export(
@@ -57,6 +60,8 @@ def export(
     config: ConfigFile = None,
 ) -> None:
     """Write records out, the oldest first. Keys stay replaced by their names."""
+    if format_ is Format.sqlite and output is None:
+        fail("a database is written to a new file; name it with --output", 2)
     span = by.span(since, until, now())
     wanted = by.filters(provider, model, client, status, outcome, grep)
     ledger = ledger_of(file, config)
@@ -68,23 +73,28 @@ def export(
             )
         else:
             found = filter(wanted, ledger.find(id_, count))
-        texts = _FORMATS[format_](islice(found, limit))
+        found = islice(found, limit)
         if output is None:
-            for text in texts:
-                sys.stdout.write(text)
+            sys.stdout.writelines(_FORMATS[format_](found))
+        elif format_ is Format.sqlite:
+            _write(output, lambda: table.make(output, (entry.text() for entry in found)))
         else:
-            _write(output, texts)
+            _write(output, lambda: _put(output, _FORMATS[format_](found)))
 
 
-def _write(path: Path, texts: Iterable[str]) -> None:
+def _write(path: Path, write: Callable[[], None]) -> None:
     try:
         path.touch(mode=0o600, exist_ok=False)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(texts)
+        write()
     except FileExistsError:
         fail(f"{path}: is there already; name a new file")
-    except OSError as error:
-        fail(f"{path}: cannot be written: {error.strerror}")
+    except (OSError, sqlite3.Error) as error:
+        fail(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
+def _put(path: Path, texts: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(texts)
 
 
 def _jsonl(found: Iterable[Entry]) -> Iterator[str]:

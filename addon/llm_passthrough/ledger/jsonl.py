@@ -119,7 +119,7 @@ def _entries(
     """
     held: list[tuple[float, int, Entry, int]] = []
     size = 0
-    for number, line in enumerate(_lines(log, span, count, newest_first)):
+    for number, line in enumerate(lines_of(log, span, count, newest_first)):
         when = lines.moments(line)
         if when and not (span.holds(when.began) and wanted(line)):
             entry = None
@@ -139,7 +139,8 @@ def _entries(
         yield heapq.heappop(held)[2]
 
 
-def _lines(log: Log, span: Span, count: Count, newest_first: bool) -> Iterator[bytes]:
+def lines_of(log: Log, span: Span, count: Count, newest_first: bool) -> Iterator[bytes]:
+    """The lines of a log as they were written, or backwards: wide rather than narrow of a span."""
     direction = lines.backwards if newest_first else lines.forwards
     with _Files(log, span) as files:
         count.total += files.size

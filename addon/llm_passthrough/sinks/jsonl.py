@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from llm_passthrough.errors import ConfigError
@@ -117,6 +118,15 @@ class Jsonl:
             raise
         return fd
 
+    def _lock_again(self) -> None:
+        """Have the lock of this folder, which may be another one than that at start."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.lstat(f"{self._path}.lock"), os.fstat(self._lock)):
+                return
+        lock = self._locked()
+        os.close(self._lock)
+        self._lock = lock
+
     def _follow(self) -> int:
         """Open anew when somebody renamed or removed the file; how long it is."""
         try:
@@ -129,6 +139,7 @@ class Jsonl:
             os.close(self._fd)
             self._fd = -1
         _make(self._path.parent)
+        self._lock_again()
         self._open()
         return os.fstat(self._fd).st_size
 

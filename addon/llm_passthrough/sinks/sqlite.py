@@ -4,7 +4,7 @@ It has a thread of its own, since a database can be locked by others for as long
 the JSONL file must not wait for that. What arrives while a transaction is under way goes into the
 next one: one record is written at once, many are written in batches. With WAL and
 `synchronous = NORMAL` a killed process loses what was not committed yet (some ms), never more
-(https://www.sqlite.org/wal.html).
+(https://www.sqlite.org/wal.html), and that is put in from the log at the next start.
 """
 
 import errno
@@ -17,23 +17,16 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from llm_passthrough import lineage
-from llm_passthrough.columns import SQL_TYPES, Row, of_record
 from llm_passthrough.errors import ConfigError
-from llm_passthrough.lineage import Lineage
+from llm_passthrough.ledger.lines import moments
 from llm_passthrough.record import Record
 from llm_passthrough.retention import Pruned, prune_sqlite
-
-type Item = tuple[tuple[object, ...], bytes]
-"""The values of the columns, and the record as a line."""
+from llm_passthrough.sinks import table
+from llm_passthrough.sinks.catchup import catch_up
+from llm_passthrough.sinks.table import Item
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-# Columns that people filter by; each index costs every insert a page.
-_INDEXED = ("client", "provider", "model_requested", "key", "outcome")
-# What a record is found by; most records have no answer that they name, and repeat none.
-_FOUND_BY = ("replay_of", *Lineage._fields)
 _BATCH_BYTES = 8 << 20
-_WAL_BYTES = 64 << 20
 _LARGEST = 512 << 20
 
 
@@ -42,6 +35,7 @@ class Sqlite:
 
     Of records that cannot be written (locked, disk full) up to `held_bytes` wait for the trouble
     to end; `write` raises OSError as long as it lasts, and for each record that found no room.
+    What the JSONL file `log` has and the database lacks is put in at start and after such a time.
     `patience` is how long to wait for a lock, `pause` how long after a failure to try again; both
     in seconds. Raises ConfigError when the file cannot be had at start, naming the mend.
     """
@@ -50,9 +44,17 @@ class Sqlite:
     durable = False  # the JSONL is what counts; a database can be made from it again
 
     def __init__(
-        self, path: Path, held_bytes: int = 64 << 20, patience: float = 1.0, pause: float = 0.5
+        self,
+        path: Path,
+        held_bytes: int = 64 << 20,
+        patience: float = 1.0,
+        pause: float = 0.5,
+        log: Path | None = None,
     ) -> None:
-        self._path = path
+        self._path, self._wal = path, f"{path}-wal"
+        self._log = log
+        # From when on the database lacks records that the log has; None: since the newest it has.
+        self._gaps: deque[float | None] = deque([None] if log else [])
         self._held_bytes = held_bytes
         self._patience = patience
         self._pause = pause
@@ -71,18 +73,32 @@ class Sqlite:
 
     def write(self, record: Record, line: bytes) -> None:
         """Hand over a record; never waits for the database."""
-        item = (*of_record(record), *lineage.of_record(record)), line.rstrip(b"\n")
+        item = table.item(record, line)
         with self._changed:
             if not self._thread.is_alive():
                 raise OSError(errno.EPIPE, "its thread has ended; restart the gateway")
             if len(line) > _LARGEST or (self._waiting and self._full(len(line))):
-                cause = self._fault or "more records than it can write"
-                raise OSError(errno.EAGAIN, f"{cause}; this record is lost here")
+                raise OSError(errno.EAGAIN, self._missed(len(line)))
             self._waiting.append(item)
             self._bytes += len(line)
             self._changed.notify_all()
             if self._fault:
                 raise OSError(errno.EAGAIN, f"{self._fault}; {len(self._waiting)} records wait")
+
+    def _missed(self, size: int) -> str:
+        """What becomes of a record that finds no room; the first one begins a gap."""
+        cause = self._fault or "more records than it can write"
+        if self._log is None or size > _LARGEST:
+            return f"{cause}; this record is lost here"
+        if len(self._gaps) < 2:  # one may be under way, which began without this record
+            when = moments(self._waiting[0][1])
+            self._gaps.append(when.ended if when else None)
+        return f"{cause}; this record is put in later, from the log"
+
+    def state(self) -> str:
+        """`ok`, or what the trouble is and how many records wait for its end."""
+        with self._changed:
+            return f"{self._fault}; {len(self._waiting)} records wait" if self._fault else "ok"
 
     def prune(self, max_age_seconds: float | None, max_bytes: int | None, now: float) -> None:
         """Have rows that are too old or too many removed soon; see retention.prune_sqlite."""
@@ -101,7 +117,7 @@ class Sqlite:
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until nothing waits any more; whether that came true within `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: not (self._waiting or self._chores), timeout)
+            return self._changed.wait_for(lambda: not self._has_work(), timeout)
 
     def close(self) -> None:
         """Write what waits, with one more try, and close. Raises OSError for what is lost."""
@@ -113,7 +129,8 @@ class Sqlite:
         self._thread.join(self._patience + 5)
         lost = len(self._waiting)
         if lost:
-            raise OSError(errno.EIO, f"{self._fault or 'too slow'}; {lost} records are lost here")
+            when = "put in at the next start" if self._log else "lost here"
+            raise OSError(errno.EIO, f"{self._fault or 'too slow'}; {lost} records are {when}")
 
     def _full(self, size: int) -> bool:
         return self._bytes + size > self._held_bytes
@@ -121,9 +138,10 @@ class Sqlite:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._chores or self._closed)
-                batch, chore, closed = self._batch(), self._first_chore(), self._closed
-            if not (batch or chore):
+                self._changed.wait_for(lambda: self._has_work() or self._closed)
+                work, batch, chore = self._has_work(), self._batch(), self._first_chore()
+                closed = self._closed
+            if not work:
                 break
             if self._done(batch, chore):
                 continue
@@ -132,6 +150,9 @@ class Sqlite:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, self._pause)
         self._disconnect()
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._chores or self._gaps)
 
     def _batch(self) -> list[Item]:
         batch, size = [], 0
@@ -146,16 +167,17 @@ class Sqlite:
         return self._chores[0] if self._chores else None
 
     def _done(self, batch: list[Item], chore: partial[Pruned] | None) -> bool:
-        """Write a batch, then do a chore; what could not be written waits on."""
+        """Fill a gap, write a batch, do a chore; what could not be written waits on."""
         try:
-            if self._connection is None or not _is_at(self._path, self._identity):
-                self._disconnect()
-                self._connection = self._connect()
+            connection = self._connected()
+            if self._log and self._gaps:
+                catch_up(connection, self._log, self._gaps[0])
+                self._gaps.popleft()
             if batch:
-                _insert(self._connection, batch)
+                table.insert(connection, batch)
             self._told(batch, None)
             if chore:
-                chore(self._connection)
+                chore(connection)
         except (sqlite3.Error, OSError) as error:
             self._disconnect()
             self._told([], _words(error))
@@ -175,6 +197,20 @@ class Sqlite:
             self._fault = fault
             self._changed.notify_all()
 
+    def _connected(self) -> sqlite3.Connection:
+        """To the files of these names; without its -wal nobody else reads what we wrote since,
+        nor do we after a crash."""
+        if self._connection is not None:
+            if _is(self._path, self._identity) and _is(self._wal, self._beside):
+                return self._connection
+            self._disconnect()
+            if not _is(self._path, self._identity) and _is(self._wal, self._beside):
+                # Of a database that is gone; SQLite would take it for a part of the one there now.
+                for name in (self._wal, f"{self._path}-shm"):
+                    Path(name).unlink(missing_ok=True)
+        self._connection = self._connect()
+        return self._connection
+
     def _connect(self) -> sqlite3.Connection:
         for folder in reversed(self._path.parents):
             if not folder.is_dir():
@@ -184,14 +220,17 @@ class Sqlite:
             self._path, timeout=self._patience, isolation_level=None, check_same_thread=False
         )
         try:
-            _set_up(connection)
+            table.set_up(connection)
         except sqlite3.Error:
             connection.close()
             raise
+        self._beside = os.lstat(self._wal)
         return connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             with suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
@@ -214,56 +253,10 @@ def _prepare(path: Path) -> os.stat_result:
     return status
 
 
-def _set_up(connection: sqlite3.Connection) -> None:
-    """Settings, the table and its indexes; columns that a newer version knows are added."""
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table only
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-    types = _TYPES | {"id": "TEXT PRIMARY KEY", "time": "TEXT NOT NULL"}
-    columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute(f"CREATE TABLE IF NOT EXISTS records ({columns})")
-    there = {row[1] for row in connection.execute("PRAGMA table_info(records)")}
-    for name in types.keys() - there:
-        connection.execute(f"ALTER TABLE records ADD COLUMN {name} {_TYPES[name]}")
-    connection.execute("CREATE INDEX IF NOT EXISTS records_by_time ON records (time)")
-    for name in _INDEXED:
-        connection.execute(
-            f"CREATE INDEX IF NOT EXISTS records_by_{name} ON records ({name}, time)"
-        )
-    connection.execute(
-        "CREATE INDEX IF NOT EXISTS records_by_part_of ON records (part_of, turn) "
-        "WHERE part_of IS NOT NULL"
-    )
-    for name in _FOUND_BY:
-        connection.execute(
-            f"CREATE INDEX IF NOT EXISTS records_by_{name} ON records ({name}, time) "
-            f"WHERE {name} IS NOT NULL"
-        )
-    connection.execute("COMMIT")
-
-
-_TYPES = SQL_TYPES | dict(lineage.SQL_TYPES) | {"record": "TEXT"}
-_NAMES = (*Row._fields, *Lineage._fields, "record")
-_INSERT = (
-    f"INSERT OR REPLACE INTO records ({', '.join(_NAMES)}) "  # noqa: S608 - names of ours
-    f"VALUES ({', '.join('?' * len(_NAMES))})"
-)
-
-
-def _insert(connection: sqlite3.Connection, batch: list[Item]) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(
-        _INSERT, ((*row, text.decode("utf-8", "replace")) for row, text in batch)
-    )
-    connection.execute("COMMIT")
-
-
-def _is_at(path: Path, identity: os.stat_result) -> bool:
-    """Whether the file that we opened is still the one of that name."""
+def _is(name: str | Path, before: os.stat_result) -> bool:
+    """Whether the file of that name is still the one that it was."""
     try:
-        return os.path.samestat(os.lstat(path), identity)
+        return os.path.samestat(os.lstat(name), before)
     except OSError:
         return False
 

@@ -4,8 +4,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from llm_passthrough.record import Facts, Record
@@ -48,6 +48,7 @@ class Tally:
 
     `written` counts records that every durable sink took, `failed` those that one did not,
     `dropped` those that found the queue full, `withheld` refused requests beyond their rate.
+    `beside` tells how those are that write the same beside the durable ones: `ok`, or their fault.
     """
 
     written: int = 0
@@ -55,6 +56,7 @@ class Tally:
     failed: int = 0
     withheld: int = 0
     fault: str | None = None
+    beside: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
@@ -78,6 +80,7 @@ class Writer:
         prices: Prices | None = None,
         chores: Sequence[Chore] = (),
         refused_per_minute: int | None = None,
+        beside: Mapping[str, Callable[[], str]] | None = None,
     ) -> None:
         self._ration = Ration(refused_per_minute, clock)
         self._chores = tuple(chores)
@@ -95,7 +98,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="record writer", daemon=True)
         self._closed = False
         self._told: dict[str, float] = {}
-        self.tally = Tally()
+        self.tally = Tally(beside=beside or {})
 
     def start(self) -> None:
         """Start the thread."""
