@@ -4,7 +4,6 @@ import http.client
 import json
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from llm_passthrough.sinks.sqlite import Sqlite
 from mitmproxy.io import FlowWriter
 from mitmproxy.test import tflow
 
-from live.harness import BIN, WEB_PASSWORD, Upstream, Web, clean_environment, free_port
+from live.harness import BIN, WEB_PASSWORD, Upstream, Web, clean_environment, free_port, nursery
 
 DEADLINE = 30
 ANSWER = {"choices": [{"message": {"role": "assistant", "content": "Blue."}}]}
@@ -32,14 +31,8 @@ class Desk:
         command += ["--set", f"web_password={WEB_PASSWORD}", "--set", f"confdir={folder}/mitm"]
         self._output = folder / "output.log"
         with self._output.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                cwd=folder,
-                env=clean_environment() | {"HOME": str(folder), "PYTHONUNBUFFERED": "1"},
-            )
+            env = clean_environment() | {"HOME": str(folder), "PYTHONUNBUFFERED": "1"}
+            self._process = nursery().start(command, env, folder, log.fileno())
         self.wait("mitmweb: ")
         self.web = Web(self)  # type: ignore[arg-type]  # it needs the port alone
 

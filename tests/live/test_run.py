@@ -39,6 +39,16 @@ answer = openai.OpenAI().chat.completions.create(
     model="gpt-4o", messages=[{"role": "user", "content": "Hello!"}])
 print(answer.choices[0].message.content)
 """
+# A program without an SDK: it knows what the environment tells it, and the proxy.
+PLAIN = """
+import json, os, urllib.request as web
+base = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
+question = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello!"}]}
+headers = {"Content-Type": "application/json"}
+headers["Authorization"] = "Bearer " + os.environ["OPENAI_API_KEY"]
+asked = web.Request(base + "/chat/completions", json.dumps(question).encode(), headers)
+print(json.load(web.urlopen(asked))["choices"][0]["message"]["content"])
+"""
 ANTHROPIC = """
 import anthropic
 answer = anthropic.Anthropic().messages.create(
@@ -112,9 +122,7 @@ def test_a_program_without_a_key_calls_the_demo_and_sees_no_real_key(tmp_path: P
     port = free_port()
     asked = "https://api.openai.com/v1/models"  # by the proxy
     real = {"OPENAI_API_KEY": KEYS["openai"], "ANTHROPIC_AUTH_TOKEN": KEYS["anthropic"]}
-    code = (
-        OPENAI + f"import httpx, os; print(httpx.get('{asked}').status_code, *os.environ.items())"
-    )
+    code = PLAIN + f"print(web.urlopen('{asked}').status, *os.environ.items())"
     got = run(tmp_path, "--demo", "--port", str(port), *python(code), env=real)
     assert got.returncode == 0, got.stderr
     assert "You said: Hello!" in got.stdout
@@ -296,7 +304,7 @@ def test_a_program_with_no_base_url_calls_through_the_proxy(
     file.write_text(json.dumps(config))
     options = ["--set", f"scripts={script}"]
     options += ["--set", f"ssl_verify_upstream_trusted_ca={authority.ca_file}"]
-    code = OPENAI + "import os; assert 'OPENAI_BASE_URL' not in os.environ"
+    code = PLAIN + "assert 'OPENAI_BASE_URL' not in os.environ"
     before = len(tls_provider.seen)
     got = run(
         tmp_path, "--mode", "proxy", "--config", str(file), "--port", "0", *options, *python(code)
