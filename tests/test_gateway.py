@@ -473,6 +473,18 @@ async def test_a_deadline_names_its_phase_once(scene: Scene, after: float, phase
     assert phase in record.error.message
 
 
+async def test_an_error_of_ours_does_not_end_the_look_after_deadlines(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError(KEY)
+
+    scene.gateway.egress.close_late = fail  # type: ignore[method-assign]
+    scene.gateway.end_overdue()
+    assert "ValueError at fail" in caplog.text
+    assert KEY not in caplog.text
+
+
 # -- conversations --------------------------------------------------------------------------------
 
 

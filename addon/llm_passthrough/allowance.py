@@ -186,9 +186,15 @@ _RULES = (
 )
 
 
-def check(client: Client, used: Used, now: float) -> None:
-    """Refuse who has used up one of its limits; `now` is seconds since the epoch."""
-    for rule in _RULES:
+_ONGOING = tuple(rule for rule in _RULES if rule.code != "requests_per_minute")
+
+
+def check(client: Client, used: Used, now: float, *, ongoing: bool = False) -> None:
+    """Refuse who has used up one of its limits; `now` is seconds since the epoch.
+
+    What is `ongoing` is no further request.
+    """
+    for rule in _ONGOING if ongoing else _RULES:
         limit = rule.limit(client.limits)
         if limit is not None and rule.used(used, client.limits) >= limit:
             pause = max(1, math.ceil(rule.ends(now) - now))

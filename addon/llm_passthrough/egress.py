@@ -1,6 +1,7 @@
 """Egress: who may connect to us, and where we may connect to. An addon beside the gateway."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -27,6 +28,7 @@ from llm_passthrough.transport import (
     transport_of,
 )
 from llm_passthrough.tunnels import Tunnels
+from llm_passthrough.websocket import Denied
 
 
 class Egress:
@@ -78,6 +80,11 @@ class Egress:
     def interrupt(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
         """End the client's side of a flow whose body does not come to its end."""
         self.proxyserver().inject_event(Overdue(flow, refusal))
+
+    def end_talk(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
+        """Close the WebSocket of a client that may not go on."""
+        with contextlib.suppress(ValueError):  # it is gone already
+            self.proxyserver().inject_event(Denied(flow, refusal))
 
     def stalled(self, flow: http.HTTPFlow, now: float) -> bool:
         """Whether a client has sent nothing of a body for too long, though it could have."""

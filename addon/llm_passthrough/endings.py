@@ -23,6 +23,7 @@ _STOPPED = Ending("error", Fault("stopped", "the gateway was stopped", "gateway"
 _KILLED = Ending("error", Fault("killed", "a person ended it", "gateway"))
 _LEFT = Ending("client_abort", Fault("client_abort", "the client went away", "client"))
 _BROKEN_OFF = Ending("upstream_abort", failures.BROKEN_OFF)
+_POLICY_VIOLATION = 1008  # RFC 6455 7.4.1
 _MALFORMED = Ending(
     "refused", refusal=Refusal("bad_request", "this is not a well-formed HTTP request")
 )
@@ -89,6 +90,8 @@ def of_talk(
     fault: Refusal | None = None,
 ) -> Ending:
     """The end of a WebSocket, closed with `code` by one side, or by us for a `fault` of one."""
+    if fault is not None and code == _POLICY_VIOLATION:
+        return Ending("refused", Fault(fault.code, fault.message, "gateway"))
     if fault is not None and by_client:
         return Ending("refused", Fault(fault.code, fault.message, "client"))
     if fault is not None:

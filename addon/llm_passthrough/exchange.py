@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from llm_passthrough.asked import read_request
 from llm_passthrough.clients import ANYBODY, Identity
 from llm_passthrough.dialects import reader
+from llm_passthrough.errors import Refusal
 from llm_passthrough.keyring import Key
 from llm_passthrough.links import mapped
 from llm_passthrough.listen import Ear
@@ -49,7 +50,7 @@ class Exchange:
     somebody edited the request in between, and it is judged anew. `onward` is a proxy client's
     destination that is no provider's; `bare`: nothing is recorded of it but host and bytes.
     `preferred` names the key that is taken if it may be. `unread`: when it timed out, the client
-    had not taken what was written to it.
+    had not taken what was written to it. `denied`: why its client may not go on talking.
     `replay_of` is the id of the exchange that this one repeats. `permission` is what the browser
     of an allowed web page is told. `uploads` are ids of uploads: who has one may go on with it.
     """
@@ -93,6 +94,7 @@ class Exchange:
     since: float = 0.0
     timed_out: str | None = None
     unread: bool = False
+    denied: Refusal | None = None
     place: str | None = None
     killed: bool = False
     own_time: float = 0.0

@@ -40,7 +40,7 @@ from llm_passthrough.endings import Ending
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
 from llm_passthrough.flows import Refused, client_failed, client_fault, client_of, unreached
-from llm_passthrough.guard import guarded, quiet
+from llm_passthrough.guard import guarded, quiet, unraised
 from llm_passthrough.pace import Pace
 from llm_passthrough.providers import Target
 from llm_passthrough.record import Body, Fault, Outcome
@@ -81,7 +81,7 @@ class Gateway:
         self.egress = Egress(
             clock, self.tunnels, lambda: self.parts.clients.required, self.connections
         )
-        self.talks = Talks(self.live, lambda facts: self.writer.put(facts), self._finish)
+        self.talks = Talks(self.live, self, writer.put, self._finish, self.egress.end_talk)
         self.pace = Pace(clock, self.egress.pause)
         self._clock = clock
         self._chance = chance or random.SystemRandom()
@@ -262,9 +262,12 @@ class Gateway:
             await asyncio.sleep(deadlines.EVERY)
             self.end_overdue()
 
+    @unraised
     def end_overdue(self) -> None:
-        """End what takes too long, or was ended by a person; `error` then tells of an exchange."""
+        """End what takes too long, was ended by a person, or may not go on; `error` (of a
+        WebSocket, `websocket_end`) then tells of an exchange."""
         end_overdue(self.live, self.egress, self.parts.config.timeouts, self._clock())
+        self.talks.look()
 
     def swap(self, parts: Parts) -> None:
         """Go on with other parts; what is open ends with those it was admitted with."""

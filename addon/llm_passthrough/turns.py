@@ -59,6 +59,11 @@ class Talk:
         self._asked: float | None = None
         self._begun: float | None = None
 
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is under way, as far as that can be heard."""
+        return self._begun is not None and self.got.blind is None
+
     def hear(self, from_client: bool, message: bytes) -> Turn | None:
         """One message goes by; the turn that ends with it."""
         if from_client:

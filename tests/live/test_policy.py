@@ -1,6 +1,7 @@
 """What a client may do, through a real gateway: rules, rates, budgets, and where tokens stand."""
 
 import base64
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ import pytest
 from google import genai
 from llm_passthrough.cli import app
 from typer.testing import CliRunner
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from live.harness import KEYS, Gateway, Provider, config_for, raw, request
@@ -21,7 +23,7 @@ from live.oracles import Heard, Oracles, found, talk
 
 NAMES = (
     "anybody routes providers models denied keys off expired twice tokens daily monthly hidden "
-    "usage".split()
+    "usage talking leaving".split()
 )
 TOKENS = {name: f"llmp_token-of-{name}-0123456789" for name in NAMES}
 LAST_YEAR = "llmp_token-of-last-year-0123456789"
@@ -49,6 +51,7 @@ def rules() -> list[dict[str, Any]]:
         "monthly": {"budget": {"monthly": 1}},
         "hidden": {"budget": {"daily": 1}},
         "usage": {"capture": "usage"},
+        "talking": {"budget": {"daily": 1}},
     }
     made = [{"name": n, "tokens": [t]} | given.get(n, {}) for n, t in TOKENS.items()]
     old = {"value": LAST_YEAR, "expires": "2025-12-31"}
@@ -65,7 +68,9 @@ class Scene:
         self.provider = Provider()
         self.folder = folder
         self.config = config_for(
-            self.provider.url, clients=rules(), prices={"gpt-4o*": DOLLAR_A_TOKEN}
+            self.provider.url,
+            clients=rules(),
+            prices={"gpt-4o*": DOLLAR_A_TOKEN, "gpt-realtime": DOLLAR_A_TOKEN},
         )
         second = {"name": "second", "value": "sk-second-REAL-KEY-0123456789"}
         self.config["providers"]["openai"]["keys"].append(second)
@@ -319,6 +324,60 @@ def test_what_the_command_changes_holds_a_moment_later(scene: Scene) -> None:
     scene.oracles.clients += (first, second)
     for file, data in scene.oracles._written():
         assert not found([first, second], data), file
+
+
+# -- WebSockets that are open ---------------------------------------------------------------------
+
+
+def dial(scene: Scene, name: str) -> ClientConnection:
+    return connect(
+        f"ws://localhost:{scene.gateway.port}/openai_passthrough/v1/realtime?model=gpt-realtime",
+        additional_headers={"Authorization": f"Bearer {TOKENS[name]}"},
+        open_timeout=10,
+    )
+
+
+def said(socket: ClientConnection) -> list[str]:
+    """The types of all messages until the gateway closes."""
+    types = []
+    with contextlib.suppress(ConnectionClosedError):
+        while True:
+            types.append(json.loads(socket.recv(timeout=10))["type"])
+    return types
+
+
+def test_a_conversation_ends_with_the_turn_that_uses_the_budget_up(scene: Scene) -> None:
+    scene.oracles.mark()
+    with dial(scene, "talking") as socket:
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "?"}]}
+        socket.send(json.dumps({"type": "conversation.item.create", "item": item}))
+        socket.send(json.dumps({"type": "response.create"}))
+        assert said(socket)[-1] == "response.done"
+        assert socket.close_code == 1008
+        assert str(socket.close_reason).startswith("client talking has used up the daily budget")
+    turn, own = scene.oracles.new_records(2)
+    assert (turn["outcome"], turn["part_of"], turn["cost"]["amount"] > 1) == ("ok", own["id"], True)
+    assert (own["outcome"], own["response"]["status"], own["turns"]) == ("refused", 101, 1)
+    assert (own["error"]["type"], own["error"]["origin"]) == ("daily_budget", "gateway")
+    with pytest.raises(InvalidStatus, match="429"):
+        dial(scene, "talking")
+    scene.oracles.check()
+
+
+def test_a_client_that_is_removed_does_not_go_on_talking(scene: Scene) -> None:
+    scene.oracles.mark()
+    with dial(scene, "leaving") as leaving, dial(scene, "anybody") as staying:
+        command(scene, "remove", "leaving")
+        said(leaving)
+        assert leaving.close_code == 1008
+        assert str(leaving.close_reason).startswith("this gateway knows no client by these cred")
+        staying.send(json.dumps({"type": "response.create"}))
+        while json.loads(staying.recv(timeout=10))["type"] != "response.done":
+            pass
+    own, *_ = scene.oracles.new_records(3)
+    assert (own["client"], own["outcome"]) == ("leaving", "refused")
+    assert own["error"]["type"] == "unknown_client"
+    scene.oracles.check()
 
 
 # -- where a token stands -------------------------------------------------------------------------
