@@ -22,8 +22,11 @@ from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 # What is slow on a busy machine is not wrong.
-settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any speed")
+ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", ANY_SPEED, max_examples=40)
+# For who changes a reader of strangers' data: scripts/test --hypothesis-profile thorough
+settings.register_profile("thorough", ANY_SPEED, max_examples=2000)
+settings.load_profile("quick")
 
 TESTS = Path(__file__).parent
 MEASURED = tuple(

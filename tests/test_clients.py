@@ -293,6 +293,19 @@ def test_a_client_of_several_tokens_is_one_client() -> None:
     assert several.all == [alice, bob]
 
 
+@pytest.mark.parametrize(
+    ("credential", "known"),
+    [
+        pytest.param(f"Bearer {TOKEN}", True, id="a token of a client's"),
+        pytest.param(basic("anybody", TOKEN), True, id="as a password"),
+        pytest.param("Bearer sk-of-somebody", False, id="a key"),
+        pytest.param("Basic %%%", False, id="no base64"),
+    ],
+)
+def test_a_credential_that_is_for_us_is_known(credential: str, known: bool) -> None:
+    assert CLIENTS.knows(credential) is known
+
+
 # -- header values, sessions --------------------------------------------------------------------
 
 

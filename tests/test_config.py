@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough import config
 from llm_passthrough.build import build
@@ -385,7 +385,6 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, max_size=20).map("".join))
 def test_any_text_loads_or_is_told_in_lines(
     tmp_path_factory: pytest.TempPathFactory, content: str

@@ -6,7 +6,7 @@ from typing import Any
 
 import made
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.conversation import Part, Turn, turns
 from llm_passthrough.conversation.assembly import assembled
@@ -786,7 +786,6 @@ _VALUES = st.recursive(
 _OBJECTS = st.dictionaries(st.sampled_from(_NAMES), _VALUES, max_size=6)
 
 
-@settings(max_examples=100, deadline=None)
 @given(asked=_VALUES, answered=_VALUES | st.lists(_OBJECTS, max_size=5))
 def test_no_shape_raises(asked: object, answered: object) -> None:
     side = {"bytes": 9, "encoding": "utf-8", "truncated": False}

@@ -8,7 +8,7 @@ from typing import Any
 
 import made
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.conversation import Tool, Turn, answered, asked, parameters, tools, turns
 
@@ -495,7 +495,6 @@ def test_the_parameters_are_what_is_neither_said_nor_offered() -> None:
     assert parameters("x") == {}
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.binary(max_size=60)
     | st.binary(max_size=40).map(lambda data: CONVERSE_STREAM[:150] + data)

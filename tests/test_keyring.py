@@ -200,7 +200,6 @@ KEYS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(KEYS, NAMES, st.integers())
 def test_whatever_chance_says_a_forbidden_model_never_gets_a_key(
     keys: list[Key], model: str, seed: int
@@ -235,7 +234,6 @@ def resting(rows: list[tuple[float, tuple[str, ...], tuple[str, ...], float | No
     return keys
 
 
-@settings(deadline=None)
 @given(RINGS, NAMES, st.integers(), SESSIONS, st.sampled_from([0.0, 1.0, 10.0, 100.0]))
 def test_a_resting_key_is_chosen_only_when_all_rest_and_then_the_first_to_be_ready(
     rows: list[tuple[float, tuple[str, ...], tuple[str, ...], float | None]],
@@ -261,7 +259,7 @@ def test_a_resting_key_is_chosen_only_when_all_rest_and_then_the_first_to_be_rea
     assert keys.another(chosen, wanted(model), now) is any(one is not chosen for one in ready)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=4).filter(any), st.booleans())
 def test_requests_and_sessions_are_shared_out_by_weight(weights: list[int], sessions: bool) -> None:
     keys = ring(*(key(n, float(w)) for n, w in zip(NAMED, weights, strict=False)))
@@ -276,7 +274,6 @@ def test_requests_and_sessions_are_shared_out_by_weight(weights: list[int], sess
         assert one.weight or not found[one.name]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=12), st.integers(2, 5), st.integers(0, 4), st.integers())
 def test_a_session_keeps_its_key_leaves_it_while_it_rests_and_comes_back(
     session: str, count: int, other: int, seed: int

@@ -15,7 +15,7 @@ from typing import Any
 
 import made
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.columns import of_record
 from llm_passthrough.ledger import Count, Ledger, LedgerError, Span, jsonl, open_ledger
@@ -421,7 +421,6 @@ def test_a_thousand_calls_at_once_are_not_all_held(
     tracemalloc.stop()
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     calls=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 3000)), max_size=25),
     since=st.integers(-10, 5100),
@@ -444,7 +443,6 @@ def test_jsonl_gives_what_sorting_everything_would(
     shutil.rmtree(folder)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     data=st.lists(st.sampled_from([b"\n", b"a", b"bc", b"\r\n", b"d" * 70, b"\xff"]), max_size=60)
 )

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import brotli
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.dialects import Reader, reader
 from llm_passthrough.listen import Ear
@@ -102,7 +102,6 @@ def test_an_answer_is_heard_in_every_coding_and_cut(
     check(heard([body[i : i + size] for i in range(0, len(body), size)], encoding))
 
 
-@settings(max_examples=40)
 @given(st.sets(st.integers(1, 400), max_size=12), st.sampled_from([p.values for p in CODINGS]))
 def test_no_cut_changes_what_is_heard(places: set[int], coding: tuple[str | None, bytes]) -> None:
     encoding, body = coding

@@ -4,7 +4,7 @@ import itertools
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough import config
 from llm_passthrough.build import build
@@ -124,7 +124,6 @@ def test_nor_between_any_two_spellings_of_a_slash(before: str, after: str) -> No
     assert caught.value.code == "bad_target"
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=6),
     st.sampled_from(["..", "..;x"]),
@@ -162,7 +161,6 @@ def test_a_byte_that_no_url_has_is_refused(form: bytes) -> None:
 PLAIN = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in "\\#?%.")
 
 
-@settings(deadline=None)
 @given(st.text(PLAIN + ".", max_size=30), st.none() | st.text(PLAIN + "?%.", max_size=30))
 def test_every_other_target_goes_on_as_it_is(path: str, query: str | None) -> None:
     rest = "/" + path.replace("..", "")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.sse import Cutter, Each, Items, Lines, Message, Sse, Whole
 
@@ -40,7 +40,6 @@ def test_events_are_cut(body: bytes, messages: list[Message]) -> None:
     assert cut(Sse(), [body[i : i + 1] for i in range(len(body))]) == messages
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([b"data: a", b"event: e", b"\n", b"\r", b"\r\n", b":", b"{}"])))
 def test_any_cut_gives_the_same_events(parts: list[bytes]) -> None:
     body = b"".join(parts)
@@ -50,7 +49,6 @@ def test_any_cut_gives_the_same_events(parts: list[bytes]) -> None:
     assert cut(Sse(), [body[:half], b"", body[half:]]) == whole
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -90,7 +88,6 @@ _VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.dictionaries(st.text("k}"), _VALUES), max_size=4), st.data())
 def test_any_cut_gives_the_same_items_of_an_array(
     values: list[dict[str, object]], data: st.DataObject

@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.thin import KEEP, RAW, Bounded, Thinner, parsed, thinned, without_numbers
 
@@ -25,7 +25,6 @@ _VALUES = st.recursive(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(_VALUES, st.data())
 def test_what_is_thinned_is_still_json_of_the_same_shape(
     value: object, data: st.DataObject

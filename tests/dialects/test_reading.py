@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.dialects import reader
 from llm_passthrough.usage import Reading, Usage
@@ -36,7 +36,6 @@ def at_once(reading: Reading) -> Reading:
 
 
 @pytest.mark.parametrize(("path", "kind", "body"), every_stream())
-@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_any_cut_of_a_stream_reads_the_same(
     path: str, kind: str, body: bytes, data: st.DataObject
@@ -204,7 +203,6 @@ def _damaged(value: Any, draw: Any) -> Any:
     ("path", "kind", "body"),
     [row for row in every_stream() if row.id not in ("converse",)],  # type: ignore[attr-defined]
 )
-@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_values_of_the_wrong_type_never_raise(
     path: str, kind: str, body: bytes, data: st.DataObject
@@ -222,7 +220,6 @@ def test_values_of_the_wrong_type_never_raise(
     read(path, text, JSON, 500)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_never_raise(body: bytes) -> None:
     for path, kind, _ in STREAMS.values():

@@ -9,7 +9,7 @@ from typing import Any
 
 import brotli
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.conversation import answered, asked, loads
 from llm_passthrough.views.contents import Conversation
@@ -335,7 +335,6 @@ def test_of_a_huge_body_a_start_is_read_and_that_is_said(
 # -- whatever comes ---------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     body=st.binary(max_size=200)
     | st.text(alphabet='{}[]":,\\udatevn 19\nx', max_size=80).map(str.encode)

@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llm_passthrough.views.outline import outline, plain
 from ruamel.yaml import YAML
@@ -88,7 +88,6 @@ def shown(value: Any) -> Any:
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(_TEXTS, _VALUES, min_size=1, max_size=5))
 def test_any_value_reads_back_as_itself(value: dict[str, Any]) -> None:
     assert parsed(outline(value)) == shown(value)
