@@ -7,8 +7,10 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from live.fuzzing import hunt, naive, ours, shrunk
+from live.fuzzgateways import naive, ours
+from live.fuzzing import hunt
 from live.mutations import BASES, MUTATIONS, Case, case
+from live.shrinking import shrunk
 
 SEED = 20260
 
