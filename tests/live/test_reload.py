@@ -15,6 +15,7 @@ import pytest
 
 from live.harness import KEYS, Gateway, Provider, config_for, credentials, free_port, request
 from live.oracles import Heard, talk
+from live.test_secrets import until
 
 CHAT = "/openai_passthrough/v1/chat/completions"
 DONE = "the configuration was read again"
@@ -286,7 +287,8 @@ def test_under_load_nothing_is_lost_and_each_request_has_one_configuration(
     for thread in threads:
         thread.start()
     for turn in range(6):
-        time.sleep(0.1)
+        served = len(statuses)  # of eight more at least one began after the change
+        until(lambda served=served: len(statuses) >= served + 8 or failures)  # type: ignore[misc]
         if turn == 3:
             running.write("nonsense", KEPT)
         else:
