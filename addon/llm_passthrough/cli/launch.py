@@ -11,8 +11,6 @@ from mitmproxy import exceptions, version
 from mitmproxy.addons.termlog import TermLogHandler
 from mitmproxy.master import Master
 from mitmproxy.options import Options
-from mitmproxy.tools.dump import DumpMaster
-from mitmproxy.tools.web.master import WebMaster
 
 from llm_passthrough import lean, said
 from llm_passthrough.attach import Life, attach, rehearse
@@ -119,6 +117,8 @@ def _keep_one_handler() -> None:
 def master_of(kind: Literal["serve", "web"], options: Options, named: set[str]) -> Master:
     """What runs: a lean one, unless there is a page, or an option is set that only others have."""
     if kind == "web":
+        from mitmproxy.tools.web.master import WebMaster  # a tenth of the start of who has no page
+
         return WebMaster(options)
     if named <= lean.offered() | {name for name, *_ in OWN}:
         changed = lean.changed()
@@ -130,4 +130,6 @@ def master_of(kind: Literal["serve", "web"], options: Options, named: set[str]) 
             version.VERSION,
             changed,
         )
+    from mitmproxy.tools.dump import DumpMaster
+
     return DumpMaster(options, with_dumper=False)
