@@ -120,8 +120,13 @@ def month_begins(number: int) -> float:
     return float(calendar.timegm((number // 12, number % 12 + 1, 1, 0, 0, 0)))
 
 
-def _minute_of(epoch: float) -> int:
+def minute_of(epoch: float) -> int:
+    """The number of a minute."""
     return int(epoch // _MINUTE)
+
+
+type _Count = tuple[int, int]
+type _Paid = tuple[int, Spent]
 
 
 class _Windows[T]:
@@ -139,6 +144,13 @@ class _Windows[T]:
     def put(self, name: str, amount: T, now: float) -> None:
         self._sums[name] = self._number(now), amount
 
+    def last(self, name: str) -> tuple[int, T]:
+        """The number of the last window in which there was something, and what."""
+        return self._sums.get(name, (0, self._nothing))
+
+    def names(self) -> list[str]:
+        return list(self._sums)
+
 
 class _Rule(NamedTuple):
     """The code of the refusal, what the limit is, how much of it is used, when its window ends."""
@@ -151,7 +163,7 @@ class _Rule(NamedTuple):
 
 
 def _minute_ends(epoch: float) -> float:
-    return float((_minute_of(epoch) + 1) * _MINUTE)
+    return float((minute_of(epoch) + 1) * _MINUTE)
 
 
 _RULES = (
@@ -207,22 +219,23 @@ def check(client: Client, used: Used, now: float, *, ongoing: bool = False) -> N
 
 
 class Memory:
-    """Keeps it in this process. `past` tells what was spent before; it blocks, and raises
-    PastError. `wall` is seconds since the epoch."""
+    """Keeps it in this process. `past` tells what was spent before it `began` (now); it blocks, and
+    raises PastError. `wall` is seconds since the epoch."""
 
     def __init__(
         self,
         past: Callable[[float], Past] | None = None,
         wall: Callable[[], float] = time.time,
+        began: float | None = None,
     ) -> None:
         self._wall = wall
-        self._began = wall()
+        self._began = wall() if began is None else began
         self._read = past
         self._past: Past | None = None
         self._reading: asyncio.Future[Past] | None = None
         self._failed_at = -math.inf
-        self._requests = _Windows(_minute_of, 0)
-        self._tokens = _Windows(_minute_of, 0)
+        self._requests = _Windows(minute_of, 0)
+        self._tokens = _Windows(minute_of, 0)
         self._days = _Windows(day_of, Spent())
         self._months = _Windows(month_of, Spent())
 
@@ -251,6 +264,16 @@ class Memory:
         if past is not None and past.month == month_of(now):
             month += past.months.get(name, Spent())
         return Used(self._requests.of(name, now), self._tokens.of(name, now), day, month)
+
+    def names(self) -> set[str]:
+        """Who was counted here."""
+        return {*self._requests.names(), *self._months.names()}
+
+    def counted(self, name: str) -> tuple[_Count, _Count, _Paid, _Paid]:
+        """What was counted here alone, without the past: requests and tokens of a minute, calls of
+        a day and of a month, each with the window's number."""
+        minute = self._requests.last(name), self._tokens.last(name)
+        return *minute, self._days.last(name), self._months.last(name)
 
     def prepare(self) -> None:
         """Begin to read what was spent before, so that nobody has to wait for it."""

@@ -43,9 +43,11 @@ from llm_passthrough.reloading import Reloading
 from llm_passthrough.sinks.writer import SWITCH_INTERVAL
 from llm_passthrough.startup import Startup
 from llm_passthrough.workers import seat as seats
-from llm_passthrough.workers.channel import CUT, DRAIN, RELOAD
+from llm_passthrough.workers.channel import AGAIN, CUT, DRAIN, RELOAD
+from llm_passthrough.workers.pool import Pool
 from llm_passthrough.workers.port import BACKLOG
 from llm_passthrough.workers.seat import Seat
+from llm_passthrough.workers.share import Share, life_of
 
 _LOG = logging.getLogger(__name__)
 _EXIT_CONFIG = 2
@@ -118,6 +120,7 @@ class Life:
     def __init__(self, env: Mapping[str, str], seat: Seat | None = None) -> None:
         self._env = env
         self._seat = seat
+        self._share: Share | None = None
         self._cut = asyncio.Event()
         self._begun: Startup | None = None
         self._gateway: Gateway | None = None
@@ -154,7 +157,9 @@ class Life:
         settings = parts.config
         shown = self._console if self._shows(master, settings.console) else None
         self.views = views.addons(master)
-        allowance = Memory(partial(spent.before, settings.log))
+        past = partial(spent.before, settings.log)
+        pool = Pool(life_of(seat), past, seat.began) if seat else None
+        allowance = pool or Memory(past)
         number = 1 if seat is None else seat.number
         writer = writer_of(parts, shown, *self.views[:1], spent.Meter(allowance), worker=number)
         writer.start()
@@ -168,8 +173,8 @@ class Life:
             text = "limits.connections: open files are enough for %d only; see ulimit -n"
             _LOG.warning(text, room)
         self.reloading = Reloading(gateway, self._begun.file, self._begun.asked, self._env)
-        if seat is not None:
-            gateway.connections.more = lambda: {"worker": seat.number, "workers": seat.of}
+        if seat is not None and pool is not None:
+            self._share = Share(seat, gateway, pool)
             transport.listen_on(seat.sockets, BACKLOG, one_by_one=seat.turns)
         return gateway
 
@@ -193,8 +198,9 @@ class Life:
             asyncio.create_task(self.reloading.follow()),
         ]
         gateway = self._gateway
-        if self._seat is not None:
+        if self._share is not None and self._seat is not None:
             await self._seat.join(self._told)
+            self._tasks.append(asyncio.create_task(self._share.follow()))
         else:
             # Windows has no such signal, and only a main thread gets one.
             with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
@@ -229,7 +235,12 @@ class Life:
 
     def _told(self, line: bytes) -> None:
         """In a worker: the parent says something, or is gone."""
-        if line == RELOAD:
+        assert self._share is not None
+        if line.startswith(b"{"):
+            self._share.hear(line)
+        elif line == AGAIN:
+            self._share.again()
+        elif line == RELOAD:
             self.reloading.reload()
         elif line in (DRAIN, CUT, seats.GONE):
             if line == CUT:

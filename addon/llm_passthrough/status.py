@@ -55,7 +55,7 @@ def _health(routes: Routes, state: State, more: bytes) -> Page:
     Providers without a key do not make us unhealthy.
     """
     upstreams = [upstream for route in routes.table for upstream in route.upstreams]
-    states, tally = _states(upstreams), state.tally
+    states, tally = _states(upstreams), state.tally.whole()
     log = {"state": tally.fault or "ok", "written": tally.written}
     log |= {"dropped": tally.dropped, "failed": tally.failed, "withheld": tally.withheld}
     log |= {name: state() for name, state in tally.beside.items()}

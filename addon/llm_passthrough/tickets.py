@@ -36,6 +36,8 @@ class Tickets:
         self._clock = clock
         self._most = most
         self._tickets: dict[bytes, _Ticket] = {}
+        self.tell: Callable[[bytes, bytes, Identity], None] = lambda digest, path, identity: None
+        """Called with each one that is handed out: its SHA-256, for what path, for whom."""
 
     def hand_out(self, fields: Iterable[tuple[bytes, bytes]], identity: Identity) -> list[bytes]:
         """Take note of the upload URLs in an answer's fields, as the client gets them; their ids.
@@ -47,7 +49,8 @@ class Tickets:
             if name.lower() in _HEADERS:
                 path, _, query = _target_of(url).partition(b"?")
                 for upload in _uploads(query):
-                    self._add(upload, _Ticket(identity, path, self._clock() + _SECONDS))
+                    self.learn(_digest(upload), path, identity)
+                    self.tell(_digest(upload), path, identity)
                     handed.append(upload)
         return handed
 
@@ -69,15 +72,16 @@ class Tickets:
         ticket = self._tickets.get(_digest(upload))
         return ticket if ticket is not None and self._clock() < ticket.until else None
 
-    def _add(self, upload: bytes, ticket: _Ticket) -> None:
+    def learn(self, digest: bytes, path: bytes, identity: Identity) -> None:
+        """Take note of a ticket by its SHA-256; another worker may have handed it out."""
         # All are good for as long: the first is the first to end.
         while self._tickets:
-            digest, oldest = next(iter(self._tickets.items()))
+            first, oldest = next(iter(self._tickets.items()))
             if len(self._tickets) < self._most and self._clock() < oldest.until:
                 break
-            del self._tickets[digest]
-        self._tickets.pop(_digest(upload), None)
-        self._tickets[_digest(upload)] = ticket
+            del self._tickets[first]
+        self._tickets.pop(digest, None)
+        self._tickets[digest] = _Ticket(identity, path, self._clock() + _SECONDS)
 
 
 def uploads(target: bytes) -> list[bytes]:

@@ -37,6 +37,7 @@ CHAT = "/openai_passthrough/v1/chat/completions"
 NEW = "sk-openai-NEW-KEY-0123456789"
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+BOB, UPLOAD = "bob-token-0123456789", "ABCdef-0123456789"
 SLOW, TAKEN, LIMITED = "slow", "taken", "limited"
 
 
@@ -48,7 +49,10 @@ class Group:
     upstream: "Script"
 
     def health(self, wire: Wire) -> dict[str, Any]:
-        wire.send(b"GET /health?keys HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return self.told(wire, "keys")
+
+    def told(self, wire: Wire, what: str) -> dict[str, Any]:
+        wire.send(f"GET /health?{what} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         told: dict[str, Any] = json.loads(wire.message()[1])
         return told
 
@@ -68,10 +72,12 @@ class Group:
             assert sorted(found) == [1, 2]
             yield found
 
-    def ask(self, wire: Wire, **body: Any) -> int:
+    def ask(self, wire: Wire, *headers: str, target: str = CHAT, **body: Any) -> int:
         """The status of a call on a connection that stays open."""
         document = json.dumps({"model": "gpt-4o", "messages": []} | body).encode()
-        wire.send(request(CHAT, document).replace(b"Connection: close\r\n", b""))
+        headers = headers or (f"Authorization: Bearer {CLIENT_KEY}",)
+        whole = request(target, document, headers=headers)
+        wire.send(whole.replace(b"Connection: close\r\n", b""))
         return status_of(wire.message()[0])
 
     def records(self) -> list[dict[str, Any]]:
@@ -99,6 +105,10 @@ class Script:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 head, body = wire.message()
+                if b"/upload/" in head:
+                    place = f"{self.server.url}/upload/v1beta/files?upload_id={UPLOAD}"
+                    wire.send(answer("200 OK", b"{}", f"X-Goog-Upload-URL: {place}"))
+                    continue
                 self.keys.append(head.decode().split("Bearer ")[1].split("\r\n")[0])
                 model = json.loads(body)["model"]
                 if model == SLOW:
@@ -159,7 +169,18 @@ def children(pid: int) -> list[int]:
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
     upstream = Script()
-    config = config_for(upstream.server.url, shutdown={"drain_seconds": 60}, listen={"workers": 2})
+    keys = [{"name": name, "value": f"sk-{name}-of-two-0123456789"} for name in ("one", "other")]
+    config = config_for(
+        upstream.server.url,
+        shutdown={"drain_seconds": 60},
+        listen={"workers": 2},
+        clients=[
+            {"name": "alice", "tokens": [CLIENT_KEY]},
+            {"name": "bob", "tokens": [BOB], "budget": {"monthly": 1}},
+        ],
+        prices={"gpt-4o": {"input": 100_000, "output": 0}},  # ten tokens are a dollar
+        routes=[{"prefix": "/two", "upstream": upstream.server.url, "keys": keys}],
+    )
     gateway = Gateway(tmp_path_factory.mktemp("workers"), config, "serve")
     group = Group(gateway, upstream)
     yield group
@@ -200,6 +221,79 @@ def test_calls_reach_all_workers_and_are_one_log(group: Group) -> None:
         dict(os.environ), group.gateway.folder,
     )  # fmt: skip
     assert len(listed.stdout.splitlines()) == len(records), listed
+
+
+def rests(group: Group, wire: Wire, name: str) -> bool:
+    return bool(group.health(wire)["keys"]["two"][name].startswith("rests"))
+
+
+@pytest.mark.parametrize("model", [TAKEN, LIMITED], ids=["401", "429"])
+def test_a_key_that_rests_in_one_rests_in_all_until_it_is_good_again(
+    group: Group, model: str
+) -> None:
+    pinned = (f"Authorization: Bearer {CLIENT_KEY}", "x-passthrough-key: one")
+    with group.each() as wires:
+        for number, wire in wires.items():
+            other = wires[3 - number]
+            assert group.ask(wire, *pinned, target="/two/chat/completions", model=model) >= 400
+            until(lambda: rests(group, other, "one"), "the rest")  # noqa: B023 - called at once
+            assert not rests(group, other, "other")
+            start = len(group.upstream.keys)
+            for _ in range(8):
+                assert group.ask(other, target="/two/chat/completions") == 200
+            assert set(group.upstream.keys[start:]) == {"sk-other-of-two-0123456789"}
+            assert group.ask(other, *pinned, target="/two/chat/completions") == 200
+            until(lambda: not rests(group, wire, "one"), "the end of the rest")  # noqa: B023
+
+
+def test_what_a_client_has_used_counts_in_all_workers_the_next_one_too(group: Group) -> None:
+    bob = f"Authorization: Bearer {BOB}"
+    with group.each() as wires:
+        assert group.ask(wires[1], bob) == 200
+        until(lambda: group.ask(wires[2], bob) == 429, "the end of the budget")
+
+        def used(wire: Wire) -> float:
+            return float(group.told(wire, "clients")["clients"]["bob"]["this_month"]["cost"])
+
+        until(lambda: used(wires[1]) == used(wires[2]) >= 1, "the same sum")
+    for victim in group.processes():
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in group.processes(), "its end")  # noqa: B023 - called at once
+        with group.each() as wires:
+            for wire in wires.values():
+                until(lambda: group.ask(wire, bob) == 429, "what was used before")  # noqa: B023
+
+
+def test_an_upload_goes_on_with_whichever_worker(group: Group) -> None:
+    target = "/genai_passthrough/upload/v1beta/files"
+    with group.each() as wires:
+        assert group.ask(wires[1], f"x-goog-api-key: {CLIENT_KEY}", target=target) == 200
+        nobody = "Content-Language: en"
+        going_on = f"{target}?upload_id={UPLOAD}"
+        until(lambda: group.ask(wires[2], nobody, target=going_on) == 200, "the ticket")
+        assert group.ask(wires[2], nobody, target=f"{going_on}X") == 401
+
+
+def test_health_answers_for_all_workers(group: Group) -> None:
+    with group.each() as wires:
+        for wire in wires.values():
+            assert group.ask(wire) == 200
+
+        def is_whole(wire: Wire) -> bool:
+            told = group.health(wire)
+            return bool(
+                told["traffic"]["workers"] == 2
+                and told["traffic"]["connections"] >= len(wires)
+                and told["log"]["written"] >= 2
+            )
+
+        assert group.health(wires[1])["traffic"]["worker"] == 1
+        until(lambda: all(map(is_whole, wires.values())), "what the other one told")
+
+        def agree() -> bool:
+            return len({group.health(wire)["log"]["written"] for wire in wires.values()}) == 1
+
+        until(agree, "the same number")
 
 
 def test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(group: Group) -> None:

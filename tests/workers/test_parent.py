@@ -12,7 +12,7 @@ from llm_passthrough.workers import parent
 from llm_passthrough.workers.port import reserve
 from llm_passthrough.workers.seat import Seat
 
-parent._FIRST, parent._TRIES = 0.01, 3
+parent._FIRST, parent._WAITED_FOR, parent._TRIES = 0.01, 0.015, 3
 
 def starts(number):
     with open(f"starts-{number}", "a+") as file:

@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,6 +49,7 @@ class Tally:
     `written` counts records that every durable sink took, `failed` those that one did not,
     `dropped` those that found the queue full, `withheld` refused requests beyond their rate.
     `beside` tells how those are that write the same beside the durable ones: `ok`, or their fault.
+    `others` gives those of the other workers.
     """
 
     written: int = 0
@@ -57,6 +58,19 @@ class Tally:
     withheld: int = 0
     fault: str | None = None
     beside: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    others: Callable[[], Iterable["Tally"]] = tuple
+
+    def whole(self) -> "Tally":
+        """Of all workers together."""
+        all_ = (self, *self.others())
+        return Tally(
+            sum(one.written for one in all_),
+            sum(one.dropped for one in all_),
+            sum(one.failed for one in all_),
+            sum(one.withheld for one in all_),
+            next((one.fault for one in all_ if one.fault), None),
+            self.beside,
+        )
 
     @property
     def healthy(self) -> bool:

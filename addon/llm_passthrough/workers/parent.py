@@ -26,6 +26,8 @@ _LIVED = 30.0
 """Seconds after which the death of a worker is not the next one of a row."""
 _FIRST, _LONGEST = 0.5, 30.0
 """Pauses before a worker of such a row is replaced, in seconds; each is twice the one before."""
+_WAITED_FOR = 1.0
+"""Seconds for which clients wait in the queue of a worker that is to be started again."""
 _TRIES = 6
 """Starts in a row that fail, of every worker, after which there is no hope."""
 
@@ -172,8 +174,8 @@ class Parent:
         pause = _FIRST * 2 ** (worker.failures - 2) if worker.failures > 1 else 0.0
         worker.due = self.clock() + min(pause, _LONGEST)
         worker.ready = False
-        if pause and self.port.own:
-            # Nobody shall wait for it in its queue; from now on the others get all connections.
+        if pause > _WAITED_FOR and self.port.own:
+            # Its queue is given up; from now on the others get all connections.
             _close(worker.sockets)
             worker.sockets = ()
 

@@ -1,0 +1,98 @@
+"""What clients have used, counted by all workers together.
+
+Each worker counts what it serves and tells its sums, never what was added: a sum that comes twice,
+or late, or through somebody else, changes nothing. What a worker counted that is no more stays
+known to the others, who tell it to the next one.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from llm_passthrough.allowance import Memory, Past, Spent, Used, day_of, minute_of, month_of
+
+type Sum = list[float]
+"""The number of a minute, a day or a month, and what was used in it."""
+type Sums = list[Sum]
+"""Requests and tokens of the minute, calls of the day and of the month; see `_sums`."""
+
+_NUMBERS = (minute_of, minute_of, day_of, month_of)
+
+
+class Pool(Memory):
+    """The allowance of one worker: what it counts itself, and what others have told.
+
+    `life` is the name of this worker as long as it lives. See Memory for the rest.
+    """
+
+    def __init__(
+        self,
+        life: str,
+        past: Callable[[float], Past] | None = None,
+        began: float | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(past, wall, began)
+        self._life = life
+        self._lives: dict[str, dict[str, Sums]] = {}
+
+    def used(self, name: str) -> Used:
+        """See Allowance.used; of all workers."""
+        own = super().used(name)
+        for others in self._lives.values():
+            if sums := others.get(name):
+                own = _plus(own, sums, self._wall())
+        return own
+
+    def told(self) -> dict[str, dict[str, Sums]]:
+        """What each worker has counted, as far as it is known here; by life and by client."""
+        own = {name: _sums(self, name) for name in self.names()}
+        return {self._life: own, **self._lives}
+
+    def hear(self, told: dict[str, dict[str, Sums]]) -> None:
+        """Take what another worker knows."""
+        for life, clients in told.items():
+            if life == self._life:
+                continue
+            known = self._lives.setdefault(life, {})
+            for name, sums in clients.items():
+                before = known.get(name)
+                known[name] = list(map(_newer, before, sums)) if before else sums
+
+
+def _sums(pool: Pool, name: str) -> Sums:
+    requests, tokens, day, month = pool.counted(name)
+    return [
+        [requests[0], requests[1]],
+        [tokens[0], tokens[1]],
+        *([n, s.calls, s.tokens, s.cost, s.unpriced] for n, s in (day, month)),
+    ]
+
+
+def _newer(one: Sum, other: Sum) -> Sum:
+    """Of two sums of one counter the later one: it only grows, and begins anew with each window."""
+    if one[0] != other[0]:
+        return max(one, other, key=lambda each: each[0])
+    return [*map(max, one, other)]
+
+
+def _plus(used: Used, sums: Sums, now: float) -> Used:
+    requests, tokens, day, month = _present(sums, now)
+    return Used(
+        used.requests + int(sum(requests)),
+        used.tokens + int(sum(tokens)),
+        used.day + _spent(day),
+        used.month + _spent(month),
+    )
+
+
+def _present(sums: Sums, now: float) -> Iterator[Sum]:
+    """The amounts of the present windows; nothing of those that are over."""
+    for (number, *amounts), number_of in zip(sums, _NUMBERS, strict=True):
+        yield amounts if number == number_of(now) else []
+
+
+def _spent(amounts: Sum) -> Spent:
+    if not amounts:
+        return Spent()
+    calls, tokens, cost, unpriced = amounts
+    return Spent(int(calls), int(tokens), cost, int(unpriced))

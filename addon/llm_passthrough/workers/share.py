@@ -1,0 +1,192 @@
+"""What workers tell each other, a few times a second: what is new since the last time.
+
+Keys that rest, by their names and those of their providers; what clients have used; how many
+records and connections there are; and at once who may go on with which upload, by SHA-256 alone.
+No credential is ever told. Times are monotonic seconds: one machine has one such clock.
+"""
+
+import asyncio
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from llm_passthrough.clients import Identity
+from llm_passthrough.gateway import Gateway
+from llm_passthrough.keyring import KeyRing, KeyState
+from llm_passthrough.sinks.writer import Tally
+from llm_passthrough.workers.pool import Pool, Sums
+from llm_passthrough.workers.seat import Seat
+
+_LOG = logging.getLogger(__name__)
+EVERY = 0.2
+"""Seconds between two looks at what is new."""
+
+type _Rest = tuple[float, float, str, int]
+"""The fields of a KeyState."""
+
+
+def life_of(seat: Seat) -> str:
+    """A name for a worker that the one who takes its place does not have."""
+    return f"{seat.number}.{os.getpid()}"
+
+
+class Share:
+    """One worker's part in it. `pool` is the gateway's allowance."""
+
+    def __init__(self, seat: Seat, gateway: Gateway, pool: Pool) -> None:
+        self._seat = seat
+        self._gateway = gateway
+        self._pool = pool
+        self._rests: dict[tuple[str, str], _Rest] = {}
+        self._used: dict[str, dict[str, Sums]] = {}
+        self._health: dict[str, Any] = {}
+        self._others: dict[int, dict[str, Any]] = {}
+        gateway.writer.tally.others = self._tallies
+        gateway.connections.more = self._traffic
+        gateway.tickets.tell = self._ticket
+
+    async def follow(self) -> None:
+        """Tell what is new, until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            self.look()
+
+    def look(self) -> None:
+        """Tell what is new, if anything is."""
+        news = {"keys": self._new_rests(), "used": self._new_sums(), "health": self._new_health()}
+        if any(news.values()):
+            self._send({name: value for name, value in news.items() if value})
+
+    def again(self) -> None:
+        """Tell everything again: somebody is new."""
+        self._rests, self._used, self._health = {}, {}, {}
+
+    def hear(self, line: bytes) -> None:
+        """Take what another worker tells."""
+        try:
+            told = json.loads(line)
+            for rest in told.get("keys", ()):
+                self._hear_rest(*rest)
+            self._hear_sums(told.get("used", {}))
+            if health := told.get("health"):
+                self._others[told["from"]] = health
+            if ticket := told.get("ticket"):
+                self._hear_ticket(*ticket)
+        except (ValueError, TypeError, KeyError) as error:
+            _LOG.error("what another worker told cannot be read: %s", type(error).__name__)
+
+    def _send(self, news: dict[str, Any]) -> None:
+        self._seat.line.send(json.dumps({"from": self._seat.number} | news).encode())
+
+    # -- keys -----------------------------------------------------------------------------------
+
+    def _rings(self) -> Iterator[KeyRing]:
+        routes = self._gateway.parts.routes.table
+        rings = {id(up.ring): up.ring for route in routes for up in route.upstreams}
+        yield from rings.values()
+
+    def _new_rests(self) -> list[tuple[object, ...]]:
+        """Keys that were laid to rest, or that answer well again, since the last time."""
+        told: list[tuple[object, ...]] = []
+        present: dict[tuple[str, str], _Rest] = {}
+        for ring in self._rings():
+            for name, state in list(ring.states.items()):
+                key, rest = (ring.provider, name), _rest(state)
+                before = self._rests.get(key)
+                if rest == before:
+                    pass
+                elif rest[1]:
+                    told.append((*key, *rest))
+                elif before is not None and before[1]:
+                    told.append((*key, before[0], 0.0, "", 0))
+                present[key] = rest
+        self._rests = present
+        return told
+
+    def _hear_rest(
+        self, provider: str, name: str, since: float, until: float, why: str, strikes: int
+    ) -> None:
+        """Another worker's rest holds here where it is the longer one; a good answer there ends the
+        rest that it was an answer after, and no later one."""
+        ring = next((ring for ring in self._rings() if ring.provider == provider), None)
+        if ring is None or name not in {key.name for key in ring.keys}:
+            return
+        state = ring.states.setdefault(name, KeyState())
+        if not until:
+            if state.since <= since:
+                state.clear()
+        elif until >= state.until:
+            state.since, state.until, state.why = since, until, why
+            state.strikes = max(strikes, state.strikes)
+        else:
+            return
+        self._rests[provider, name] = _rest(state)
+
+    # -- clients --------------------------------------------------------------------------------
+
+    def _new_sums(self) -> dict[str, dict[str, Sums]]:
+        """What was counted since the last time, of each client that has a new sum."""
+        told = self._pool.told()
+        new = {
+            life: {n: sums for n, sums in clients.items() if self._knew(life, n) != sums}
+            for life, clients in told.items()
+        }
+        self._used = {life: dict(clients) for life, clients in told.items()}
+        return {life: clients for life, clients in new.items() if clients}
+
+    def _knew(self, life: str, name: str) -> Sums | None:
+        return self._used.get(life, {}).get(name)
+
+    def _hear_sums(self, told: dict[str, dict[str, Sums]]) -> None:
+        """Who told it told everybody: it is no news of ours."""
+        self._pool.hear(told)
+        known = self._pool.told()
+        for life in told.keys() - {life_of(self._seat)}:
+            self._used[life] = dict(known[life])
+
+    def _ticket(self, digest: bytes, path: bytes, identity: Identity) -> None:
+        """At once: its holder may be here before the next look."""
+        if identity.digest:
+            ticket = digest.hex(), path.decode("latin-1"), identity.digest.hex()
+            self._send({"ticket": ticket})
+
+    def _hear_ticket(self, digest: str, path: str, holder: str) -> None:
+        identity = self._gateway.parts.clients.by_digest.get(bytes.fromhex(holder))
+        if identity is not None:
+            ticket = bytes.fromhex(digest), path.encode("latin-1")
+            self._gateway.tickets.learn(*ticket, identity)
+
+    # -- health ---------------------------------------------------------------------------------
+
+    def _new_health(self) -> dict[str, Any] | None:
+        tally, connections = self._gateway.writer.tally, self._gateway.connections
+        health: dict[str, Any] = {
+            "log": [tally.written, tally.dropped, tally.failed, tally.withheld, tally.fault],
+            "connections": len(connections),
+            "unrecorded": dict(connections.refused),
+        }
+        if health == self._health:
+            return None
+        self._health = health
+        return health
+
+    def _tallies(self) -> list[Tally]:
+        return [Tally(*health["log"]) for health in self._others.values()]
+
+    def _traffic(self) -> dict[str, object]:
+        """Of all workers; of the others as they told it last."""
+        connections, others = self._gateway.connections, self._others.values()
+        refused = sum((Counter(health["unrecorded"]) for health in others), connections.refused)
+        return {
+            "connections": len(connections) + sum(health["connections"] for health in others),
+            "unrecorded": dict(refused),
+            "worker": self._seat.number,
+            "workers": self._seat.of,
+        }
+
+
+def _rest(state: KeyState) -> _Rest:
+    return state.since, state.until, state.why, state.strikes
