@@ -2,10 +2,12 @@
 
 import http.client
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -326,6 +328,14 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+def keep_picture(page: Any) -> None:
+    """What a test saw last, for people to look at, where the environment names a folder for it."""
+    if folder := os.environ.get("LLM_PASSTHROUGH_TEST_PICTURES"):
+        test = os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].removesuffix(" (call)")
+        name = re.sub(r"\W+", "-", test)
+        page.screenshot(path=Path(folder) / f"{name.strip('-')}.png")
+
+
 @pytest.fixture(scope="module")
 def show(browser: Any, place: Place) -> Iterator[Callable[[str], Any]]:
     """Opens a page, which must do nothing that it should not; always in the same tab."""
@@ -340,6 +350,7 @@ def show(browser: Any, place: Place) -> Iterator[Callable[[str], Any]]:
         page.emulate_media(color_scheme="light")
         page.goto(place.base + path)
         yield opened
+        keep_picture(page)
         assert opened.faults == []
 
     yield shown

@@ -147,6 +147,8 @@ def missed(start: float) -> list[Record]:
         tools=TOOLS,
         write=5480,
         out=118,
+        connect=0.041,
+        tls=0.063,
     )
     return [*before, last]
 
