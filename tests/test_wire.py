@@ -268,6 +268,7 @@ def test_websocket_subprotocols_lose_what_carries_a_key(
         pytest.param(b"/x?%6Bey=CLI&a=1", b"/x?a=1", [b"CLI"], id="an encoded letter"),
         pytest.param(b"/x?api%5Fkey=CLI&a=1", b"/x?a=1", [b"CLI"], id="an encoded underscore"),
         pytest.param(b"/x?%41PI%2dKEY=CLI&a=1", b"/x?a=1", [b"CLI"], id="encoded and upper case"),
+        pytest.param(b"/x?/y?api%5Fkey=CLI&a", b"/x?a", [b"CLI"], id="behind a second mark"),
         pytest.param(b"/x?key=a%2Fb%3D&z=1", b"/x?z=1", [b"a/b="], id="an encoded value"),
         pytest.param(b"/x?key&a=1", b"/x?a=1", [b""], id="without a value"),
         pytest.param(b"/x?key=1&KEY=2&a=1&key=3", b"/x?a=1", [b"1", b"2", b"3"], id="repeated"),

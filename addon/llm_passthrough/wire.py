@@ -288,7 +288,8 @@ def _without_credentials(target: bytes, taken: list[tuple[bytes, bytes]]) -> byt
     kept = []
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")
-        if unquote_to_bytes(name).lower() in _QUERY_CREDENTIALS:
+        # Behind a second question mark too: for some readers a query begins there.
+        if unquote_to_bytes(name).rpartition(b"?")[2].lower() in _QUERY_CREDENTIALS:
             taken.append((b"query", unquote_to_bytes(value)))
         else:
             kept.append(part)

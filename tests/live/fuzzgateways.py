@@ -1,6 +1,7 @@
 """Gateways to hunt: ours with every oracle, and a naive one that the fuzzer must find guilty."""
 
 import contextlib
+import json
 import socket
 import ssl
 import subprocess
@@ -21,9 +22,11 @@ from live.harness import (
     names_addon,
 )
 from live.mutations import BASES, Case
-from live.oracles import Listener, Oracles
+from live.oracles import Listener, Oracles, talk
 
 OUTCOMES = frozenset("ok refused upstream_error client_abort upstream_abort timeout error".split())
+_HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_PATIENCE = 8.0
 
 
 @contextlib.contextmanager
@@ -40,6 +43,7 @@ def ours(folder: Path, **more: Any) -> Iterator[Ground]:
     trust = ssl.create_default_context(cafile=gateway.folder / "mitm" / "mitmproxy-ca-cert.pem")
 
     def written() -> None:
+        _let_end(gateway.port)
         try:
             oracles.check()
         finally:
@@ -99,6 +103,16 @@ def naive(folder: Path) -> Iterator[Ground]:
         process.wait()
         first.stop()
         evil.stop()
+
+
+def _let_end(port: int) -> None:
+    """What a case did is done when its connections are closed: who is refused much waits."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        heard = talk(port, _HEALTH)
+        if heard.status != 200 or json.loads(heard.body)["traffic"]["connections"] <= 1:
+            return
+        time.sleep(0.02)
 
 
 def _account(gateway: Gateway, *preys: Prey) -> None:

@@ -38,9 +38,12 @@ class Message:
     tunnel: str | None = None
 
     def data(self) -> bytes:
-        """All of it."""
-        head = [self.method + b" " + self.target + self.version, *self.lines, b"", b""]
-        return self.before + self.end.join(head) + self.body + self.after
+        """All of it. A credential that a mutation has put into the body is none: what a client
+        writes there goes where he sends it."""
+        lines = [self.method + b" " + self.target + self.version, *self.lines, b"", b""]
+        head, blank, rest = self.end.join(lines).partition(b"\r\n\r\n")
+        rest = rest.replace(CLIENT, b"x" * len(CLIENT))
+        return self.before + head + blank + rest + self.body + self.after
 
 
 @dataclass(frozen=True)

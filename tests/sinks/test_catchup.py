@@ -7,6 +7,7 @@ from pathlib import Path
 
 import made
 import pytest
+from llm_passthrough.errors import ConfigError
 from llm_passthrough.ledger import lines
 from llm_passthrough.record import Record, line
 from llm_passthrough.sinks import catchup, table
@@ -145,6 +146,21 @@ def test_a_log_that_cannot_be_read_is_told_and_does_not_stop_the_database(
         assert sqlite.flush(20)
     assert len(stored(path)) == 2
     assert f"{log}: the database cannot catch up with it: LedgerError" in caplog.messages
+
+
+def test_where_the_log_cannot_be_caught_up_with_it_does_not_start(tmp_path: Path) -> None:
+    """So that what clients have spent is never read from a part of the records."""
+    log, path = made.log(tmp_path / "records.jsonl", records(3)), tmp_path / "r.sqlite"
+    written(path, records(2))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
+        with pytest.raises(ConfigError, match="full; move this file away, or name another"):
+            Sqlite(path, log=log)
+        other.execute("DROP TRIGGER full")
+    Sqlite(path, log=log).close()
+    assert len(stored(path)) == 3
 
 
 def test_it_looks_back_a_bounded_way_when_it_knows_none_of_the_log(

@@ -53,8 +53,7 @@ class Sqlite:
     ) -> None:
         self._path, self._wal = path, f"{path}-wal"
         self._log = log
-        # From when on the database lacks records that the log has; None: since the newest it has.
-        self._gaps: deque[float | None] = deque([None] if log else [])
+        self._gaps: deque[float] = deque()  # from when on the log has records that found no room
         self._held_bytes = held_bytes
         self._patience = patience
         self._pause = pause
@@ -64,9 +63,13 @@ class Sqlite:
         self._fault: str | None = None
         self._closed = False
         self._changed = threading.Condition()
+        self._connection: sqlite3.Connection | None = None
         try:
-            self._connection: sqlite3.Connection | None = self._connect()
+            self._connection = self._connect()
+            if log is not None:
+                catch_up(self._connection, log, None)
         except (OSError, sqlite3.Error) as error:
+            self._disconnect()
             raise ConfigError(f"log.sqlite: {path}: {_why(error)}") from None
         self._thread = threading.Thread(target=self._run, name="sqlite sink", daemon=True)
         self._thread.start()
@@ -92,7 +95,7 @@ class Sqlite:
             return f"{cause}; this record is lost here"
         if len(self._gaps) < 2:  # one may be under way, which began without this record
             when = moments(self._waiting[0][1])
-            self._gaps.append(when.ended if when else None)
+            self._gaps.append(when.ended if when else 0.0)
         return f"{cause}; this record is put in later, from the log"
 
     def state(self) -> str:
