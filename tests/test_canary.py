@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_passthrough import canary, http1, intake, layer, seal
+from llm_passthrough import canary, heads, http1, intake, layer, lean, seal
 from llm_passthrough.canary import KNOWN, SelfTestError, sing
 from llm_passthrough.config import Limits
 from llm_passthrough.egress import Egress
 from llm_passthrough.intake import Reader
 from llm_passthrough.layer import GatewayStream
+from llm_passthrough.lean.handler import Handler
 from llm_passthrough.options import FORCED
+from llm_passthrough.talks import Talks
 from mitmproxy import version
 from mitmproxy.net import tls as net_tls
 from mitmproxy.net.http.http1 import assemble
 from mitmproxy.options import Options
+from mitmproxy.proxy import events
 from mitmproxy.proxy.layers import http as layers
-from mitmproxy.proxy.layers.http import _http1
+from mitmproxy.proxy.layers.http import HttpStream, _http1
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHeadersHook
+from mitmproxy.proxy.layers.websocket import WebsocketLayer
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tools.dump import DumpMaster
 
@@ -163,6 +167,31 @@ def _never_hangs_up(patch: Patch) -> None:
     patch.setattr(Egress, "hang_up", lambda self, flow: None)
 
 
+def _heads_unjudged(patch: Patch) -> None:
+    patch.setattr(heads, "beyond", lambda *_: None)
+
+
+def _nobody_is_turned_away(patch: Patch) -> None:
+    patch.setattr(Reader, "_fail", lambda self, refusal: iter(()))
+
+
+def _websockets_as_they_were(patch: Patch) -> None:
+    patch.setattr(layers.websocket, "WebsocketLayer", WebsocketLayer)
+
+
+def _upgrades_unasked(patch: Patch) -> None:
+    def make(self: GatewayStream) -> Any:
+        is_upgrade = "upgrade" in self.flow.request.headers
+        return (HttpStream.make_server_connection if is_upgrade else ours)(self)
+
+    ours = GatewayStream.make_server_connection
+    patch.setattr(GatewayStream, "make_server_connection", make)
+
+
+def _talks_unheard(patch: Patch) -> None:
+    patch.setattr(Talks, "websocket_end", lambda self, flow: None)
+
+
 BROKEN = [
     pytest.param(_fields_on_the_wire, "a key does not reach", id="headers are sent otherwise"),
     pytest.param(_secret_in_the_flow, "shows elsewhere", id="the flow has the key"),
@@ -177,6 +206,11 @@ BROKEN = [
     pytest.param(_answers_as_they_were, "HTTP/1", id="an interim answer"),
     pytest.param(_trailers_as_they_were, "HTTP/1", id="trailers"),
     pytest.param(_no_limits, "without an end", id="a head without end"),
+    pytest.param(_heads_unjudged, "follows a refused head", id="a crowded head is sent on"),
+    pytest.param(_nobody_is_turned_away, "follows a refused head", id="it gets no answer"),
+    pytest.param(_websockets_as_they_were, "a WebSocket", id="a WebSocket cannot be closed"),
+    pytest.param(_upgrades_unasked, "a WebSocket", id="an upgrade goes past the seal"),
+    pytest.param(_talks_unheard, "a WebSocket", id="the end of a WebSocket is not told"),
     pytest.param(_sockets_unheard, "breaks off", id="a reset is not heard"),
     pytest.param(_never_hangs_up, "a deadline", id="nothing is cancelled"),
 ]
@@ -194,6 +228,55 @@ async def test_a_seam_that_does_not_hold_is_named(
     assert words in str(told.value)
     assert version.VERSION in str(told.value)
     assert "\n" not in str(told.value)
+
+
+# -- what `serve` puts in the place of mitmproxy's -------------------------------------------------
+
+
+@pytest.fixture
+async def lean_master(tmp_path: Path) -> lean.Lean:
+    opts = Options(confdir=str(tmp_path))
+    master = lean.Lean(opts)
+    opts.update(**{name: value for name, value in FORCED.items() if name in opts})
+    return master
+
+
+async def test_it_is_content_with_a_lean_master_as_it_is(lean_master: lean.Lean) -> None:
+    sing(lean_master, INSTALL)
+
+
+def _hooks_uncalled(self: Handler, hook: Any) -> None:
+    if hook.blocking:
+        self._events.append(events.HookCompleted(hook))
+
+
+def _unordered(self: Handler) -> None:
+    self._out.reverse()
+    write(self)
+
+
+write = Handler._write
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "words"),
+    [
+        pytest.param(
+            "_start_hook", _hooks_uncalled, "a key does not reach", id="no hook is called"
+        ),
+        pytest.param("_write", lambda self: None, "a key does not reach", id="nothing is written"),
+        pytest.param("_write", _unordered, "a key does not reach", id="pieces change places"),
+        pytest.param("_wake", None, "without an end", id="nobody is woken"),
+    ],
+)
+async def test_a_handler_of_serves_that_does_not_hold_stops_the_start(
+    lean_master: lean.Lean, monkeypatch: Patch, name: str, broken: Any, words: str
+) -> None:
+    INSTALL()
+    monkeypatch.setattr(Handler, name, broken)
+    monkeypatch.setattr(canary, "_PATIENCE", 1.0)
+    with pytest.raises(SelfTestError, match=words):
+        sing(lean_master, lambda: None)
 
 
 async def test_seams_that_cannot_be_put_in_stop_the_start(master: DumpMaster) -> None:

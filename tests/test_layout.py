@@ -43,7 +43,8 @@ LEVELS = (
     "deadlines egress reflow talks",
     "sweep",
     "gateway web pages",
-    "startup reloading canary shutdown",
+    "startup reloading proofs shutdown",
+    "canary",
     "workers",
     "attach",
     "cli",
@@ -52,7 +53,7 @@ LEVELS = (
 MITMPROXY = frozenset(
     "gateway guard reloading egress tunnels keep seal http1 heads intake uploads layer flows "
     "sweep websocket pace transport admit attach views web replies cli pages reflow canary decoy "
-    "lean talks".split()
+    "lean talks proofs".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.

@@ -6,7 +6,7 @@ import datetime
 import inspect
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from mitmproxy.proxy import commands, mode_specs, server
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
+from mitmproxy.utils import asyncio_utils
 from OpenSSL import SSL
 
 _END = b"\r\n\r\n"
@@ -141,13 +142,15 @@ class Line(server.LiveConnectionHandler):
 
 
 class Port:
-    """A free loopback port whose connections are Lines with these `addons`."""
+    """A free loopback port whose connections are Lines, or of another `kind`, with `addons`."""
 
-    def __init__(self, options: Any, *addons: object) -> None:
-        self.addons: tuple[object, ...] = addons
+    def __init__(self, options: Any, kind: Callable[..., server.ConnectionHandler] = Line) -> None:
+        self.addons: tuple[object, ...] = ()
         self.faults: list[str] = []
-        self.proxyserver = SimpleNamespace(connections={})
+        self._lines: dict[str, server.ConnectionHandler] = {}
+        self.proxyserver = SimpleNamespace(connections=self._lines, inject_event=self._inject)
         self._options = options
+        self._kind = kind
 
     async def __aenter__(self) -> "Port":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -158,9 +161,14 @@ class Port:
         self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = Line(reader, writer, self._options, self.addons, self.faults)
-        self.proxyserver.connections[line.client.id] = line
+        line = self._kind(reader, writer, self._options, self.addons, self.faults)
+        self._lines[line.client.id] = line
         await line.handle_client()
+
+    def _inject(self, event: Any) -> None:
+        """Put an event into its flow's connection, as mitmproxy's Proxyserver does."""
+        told = self._lines[event.flow.client_conn.id].server_event(event)
+        asyncio_utils.create_task(told, name="inject_event", keep_ref=True)
 
     async def ask(self, head: bytes, rest: bytes) -> bytes:
         """What comes back for a request whose `rest` is sent when the answer has begun."""

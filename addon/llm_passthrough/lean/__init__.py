@@ -12,9 +12,10 @@ from mitmproxy.proxy import mode_servers, server
 
 from llm_passthrough.lean import messages
 from llm_passthrough.lean.handler import Handler
+from llm_passthrough.lean.line import Line
 from llm_passthrough.lean.master import Lean, offered
 
-__all__ = ["Lean", "changed", "install", "offered"]
+__all__ = ["Lean", "Line", "changed", "install", "offered"]
 
 # What each function that is replaced calls. Where it calls anything else it does something else.
 _KNOWN: tuple[tuple[Callable[..., object], str], ...] = (
