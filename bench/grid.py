@@ -1,8 +1,6 @@
-"""Shows cases that have a row and a column: on the screen, for a README, and as a picture."""
+"""Shows cases that have a row and a column: on the screen, and for a README."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from statistics import median
 
 from rich.table import Table
 
@@ -22,38 +20,15 @@ def tables(results: Sequence[Result]) -> Iterator[Table]:
         yield shown
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """The same for a README."""
-    lines = []
-    for unit, found in _by_unit(results).items():
-        columns = _columns(found)
-        lines += ["", "| ".join(["", unit, *columns, ""]).strip()]
-        lines.append("|---|" + "--:|" * len(columns))
-        for row, cells in _rows(found).items():
-            lines.append("| ".join(["", row, *(_cell(cells.get(c)) for c in columns), ""]).strip())
-    return "\n".join(lines).strip() + "\n"
-
-
-def picture(file: Path, results: Sequence[Result]) -> None:
-    """Ratios as bars (SVG); needs pygal."""
-    import pygal
-    from pygal.style import Style
-
-    found = next(found for found in _by_unit(results).values() if found[0].ratio is not None)
-    rows = dict(reversed(_rows(found).items()))  # pygal begins at the bottom
-    chart = pygal.HorizontalBar(
-        style=Style(background="transparent", plot_background="transparent"),
-        title=f"{found[0].case.unit}; {(found[0].case.against or '').rpartition(': ')[2]} = 1",
-        x_labels=list(rows),
-        js=(),
-        height=70 * len(rows) + 120,
-        print_values=True,
-        formatter="{:.2f}".format,
-    )
-    for column in _columns(found):
-        cells = (cells.get(column) for cells in rows.values())
-        chart.add(column, [cell.ratio if cell else None for cell in cells])
-    file.write_bytes(chart.render())
+def markdown(results: Sequence[Result], *, units: bool = False) -> str:
+    """One table for a README, each row perhaps with its unit."""
+    columns = _columns(results)
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
+    for row, cells in _rows(results).items():
+        unit = next(iter(cells.values())).case.unit
+        told = f"{row.partition(', time')[0]}: {unit}" if units else row
+        lines.append("| " + " | ".join([told, *(_cell(cells.get(c)) for c in columns)]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _by_unit(results: Sequence[Result]) -> dict[str, list[Result]]:
@@ -78,7 +53,13 @@ def _rows(results: Sequence[Result]) -> dict[str, dict[str, Result]]:
 def _cell(result: Result | None) -> str:
     if result is None:
         return ""
-    value = median(result.values)
-    places = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    text = f"{value:.{places}f}"
+    text = number(result.median)
+    if result.more is not None and result.case.beyond != result.case.name:
+        return f"{text} ({result.more:+.2f})"
     return text if result.ratio is None else f"{text} ({result.ratio:.2f})"
+
+
+def number(value: float) -> str:
+    """With as many places as mean something."""
+    places = 0 if abs(value) >= 100 or value == int(value) else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{places}f}"

@@ -4,13 +4,9 @@ What a machine does meanwhile changes from second to second: a case is therefore
 counterpart of the same round, and the ratio that is shown is the median of those.
 """
 
-import json
-import platform
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,9 +18,10 @@ from rich.table import Table
 class Case:
     """Something to measure: `run` gives one number in `unit`.
 
-    `against` is the name of the case that the ratio is to; `goal` is the most that the best round
-    should come to. A case that `once` is said of is run in the first round only. Cases with a
-    `row` and a `column` are shown in a table of their own, see grid.py.
+    `against` is the name of the case that the ratio is to, `beyond` of the one that is taken off;
+    `goal` is the most that the best round should come to. A case that `once` is said of is run in
+    the first round only. Cases with a `row` and a `column` are shown in a table of their own, see
+    grid.py: there the column is the contender.
     """
 
     name: str
@@ -35,25 +32,35 @@ class Case:
     once: bool = False
     row: str = ""
     column: str = ""
+    beyond: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a case came to, round by round; the ratio is to the case that it is compared with."""
+    """What a case came to, round by round; the ratio is to the case that it is compared with, and
+    `more` is what it has more than the one that is taken off."""
 
     case: Case
     values: tuple[float, ...]
     ratio: float | None
+    more: float | None = None
+
+    @property
+    def median(self) -> float:
+        """The number that stands for all rounds."""
+        return median(self.values)
 
     def as_json(self) -> dict[str, Any]:
         """The result as it is written to a file."""
         return {
             "name": self.case.name,
             "unit": self.case.unit,
-            "median": median(self.values),
+            "median": self.median,
             "best": min(self.values),
             "against": self.case.against,
             "ratio": self.ratio,
+            "beyond": self.case.beyond,
+            "more": self.more,
             "goal": self.case.goal,
             "values": self.values,
         }
@@ -62,7 +69,7 @@ class Result:
 def selected(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
     """The cases with one of these texts in their name, and what they are compared with."""
     wanted = [case for case in cases if not names or any(name in case.name for name in names)]
-    needed = {case.against for case in wanted}
+    needed = {name for case in wanted for name in (case.against, case.beyond)}
     return [case for case in cases if case in wanted or case.name in needed]
 
 
@@ -76,15 +83,23 @@ def measured(
             if number == 0 or not case.once:
                 say(f"round {number + 1} of {rounds}: {case.name}")
                 values[case.name].append(case.run())
-    return [Result(case, tuple(values[case.name]), _ratio(case, values)) for case in cases]
+    return [_result(case, values) for case in cases]
 
 
-def _ratio(case: Case, values: dict[str, list[float]]) -> float | None:
-    if case.against is None:
-        return None
-    pairs = zip(values[case.name], values[case.against], strict=False)
-    ratios = [mine / other for mine, other in pairs if other]
+def _result(case: Case, values: dict[str, list[float]]) -> Result:
+    mine = tuple(values[case.name])
+    ratio = times(mine, values[case.against]) if case.against else None
+    return Result(case, mine, ratio, _more(mine, values[case.beyond]) if case.beyond else None)
+
+
+def times(mine: Sequence[float], other: Sequence[float]) -> float | None:
+    """How many times the other, round by round; None where nothing can be said."""
+    ratios = [one / two for one, two in zip(mine, other, strict=False) if two]
     return median(ratios) if ratios else None
+
+
+def _more(mine: Sequence[float], other: Sequence[float]) -> float:
+    return median(one - two for one, two in zip(mine, other, strict=False))
 
 
 def table(results: Sequence[Result]) -> Table:
@@ -101,7 +116,7 @@ def table(results: Sequence[Result]) -> Table:
         missed = case.goal is not None and best > case.goal
         shown.add_row(
             case.name,
-            _number(median(result.values)),
+            _number(result.median),
             f"[red]{_number(best)}[/]" if missed else _number(best),
             "" if case.goal is None else f"{case.goal:g}",
             "" if result.ratio is None else f"{result.ratio:.1f}",
@@ -114,19 +129,10 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def write(path: Path, results: Sequence[Result]) -> None:
-    """The results as JSON, with what they were measured on."""
-    value = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": sys.version,
-        "platform": platform.platform(),
-        "results": [result.as_json() for result in results],
-    }
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
 def show(results: Sequence[Result], console: Console) -> None:
     """Print the table."""
+    if all(result.case.row for result in results):
+        return
     console.print(table(results))
     console.print("Time is the process's own where nothing else is said.", style="dim")
     console.print("A ratio is to the case of the same group that does nothing.", style="dim")

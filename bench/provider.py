@@ -13,10 +13,13 @@ import sys
 import time
 from functools import cache
 
+from bench.call import LONG, PIECE
+
 _WANT = re.compile(rb"(?i)\r\nx-want: *([^\r]+)")
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _CLOSE = re.compile(rb"(?i)\r\nconnection: *close")
-_END = b"\r\n\r\n"
+_CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding: *chunked")
+_END, _LAST = b"\r\n\r\n", b"0\r\n\r\n"
 _STREAM = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
@@ -28,7 +31,7 @@ EVENT = (
 
 @cache
 def answer(size: int) -> bytes:
-    """A whole answer whose body has about `size` bytes."""
+    """A whole answer whose body has about `size` bytes; of a long one, the head."""
     said = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -42,39 +45,67 @@ def answer(size: int) -> bytes:
         ],
         "usage": {"prompt_tokens": 219, "completion_tokens": 120, "total_tokens": 339},
     }
-    body = json.dumps(said).encode()
+    body = b"" if size >= LONG else json.dumps(said).encode()
+    kind = b"application/octet-stream" if size >= LONG else b"application/json"
     return (
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nx-request-id: req_b7f2c7f2a7d9\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nx-request-id: req_b7f2c7f2a7d9\r\n"
         b"x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\n"
-        b"openai-processing-ms: 12\r\nserver: bench\r\nContent-Length: %d\r\n\r\n" % len(body)
+        b"openai-processing-ms: 12\r\nserver: bench\r\nContent-Length: %d\r\n\r\n"
+        % (kind, size if size >= LONG else len(body))
     ) + body
 
 
 class Provider(asyncio.Protocol):
-    """One connection: reads requests, answers each."""
+    """One connection: reads requests, answers each. It keeps no body."""
 
     def __init__(self) -> None:
         self._held = b""
-        self._timer: asyncio.TimerHandle | None = None
+        self._head: bytes | None = None
+        self._left: int | None = 0  # of a body; None until its last chunk
+        self._unsent = 0
+        self._full = False
+        self._timer: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._out = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._unsent = 0
         if self._timer:
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         self._held += data
-        while (end := self._held.find(_END)) >= 0:
-            head = self._held[: end + 2]
-            length = _LENGTH.search(head)
-            whole = end + len(_END) + (int(length[1]) if length else 0)
-            if len(self._held) < whole:
-                return
-            self._held = self._held[whole:]
-            self._answer(head)
+        while self._request():
+            pass
+
+    def _request(self) -> bool:
+        """Whether a request came to its end, so that another one may lie behind it."""
+        if self._head is None:
+            end = self._held.find(_END)
+            if end < 0:
+                return False
+            self._head, self._held = self._held[: end + 2], self._held[end + len(_END) :]
+            length = _LENGTH.search(self._head)
+            self._left = int(length[1]) if length else 0
+            if not length and _CHUNKED.search(self._head):
+                self._left = None
+        if not self._whole():
+            return False
+        head, self._head = self._head, None
+        self._answer(head)
+        return True
+
+    def _whole(self) -> bool:
+        if self._left is None:
+            whole = self._held.endswith(_LAST)
+            self._held = b"" if whole else self._held[-len(_LAST) :]
+            return whole
+        taken = min(self._left, len(self._held))
+        self._left -= taken
+        self._held = self._held[taken:]
+        return not self._left
 
     def _answer(self, head: bytes) -> None:
         found = _WANT.search(head)
@@ -85,8 +116,21 @@ class Provider(asyncio.Protocol):
             self._event(0, int(count), float(pause))
             return
         self._out.write(answer(int(count)))
-        if _CLOSE.search(head):
+        if int(count) >= LONG:
+            self._unsent = int(count)
+            self.resume_writing()
+        elif _CLOSE.search(head):
             self._out.close()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        while self._unsent and not self._full:
+            piece = PIECE[: self._unsent]
+            self._unsent -= len(piece)
+            self._out.write(piece)
 
     def _event(self, number: int, count: int, pause: float) -> None:
         if number == count:
@@ -110,4 +154,4 @@ async def _main(certificate: str | None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(*sys.argv[1:2] or [None]))
+    asyncio.run(_main(sys.argv[1] if sys.argv[1:] else None))
