@@ -1,6 +1,7 @@
 """`python -m bench`: measures, shows tables and goals, writes JSON, a picture, a README's part."""
 
 import json as jsons
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ CALLS = (
     flood.cases,
 )
 _WIDTH = 150  # of the tables, in a file
-_ROUNDS, _QUICK_ROUNDS = 7, 3
+_ROUNDS, _QUICK_ROUNDS = 5, 3
 
 
 def _cases(quick: bool, http: bool, share: float, chosen: Sequence[str]) -> list[Case]:
@@ -68,7 +69,7 @@ def main(
         bool, typer.Option("--quick", help="Calls alone, a tenth of the work, 3 rounds.")
     ] = False,
     http: Annotated[bool, typer.Option(help="With calls through real processes.")] = True,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Default: 7.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Default: 5.")] = None,
     share: Annotated[
         float | None, typer.Option(min=0.0001, max=1, help="How much of the usual work is done.")
     ] = None,
@@ -134,10 +135,11 @@ def _tell(
         }
         json.write_text(jsons.dumps(value, indent=2) + "\n", encoding="utf-8")
     if svg is not None:
-        svg.write_text(picture.svg(results, machine.line()), encoding="utf-8")
+        svg.write_text(picture.svg(results, machine.short()), encoding="utf-8")
     if into is not None:
         readme.write(into, readme.section(results, verdicts, machine))
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no process is left behind
     typer.run(main)

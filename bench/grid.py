@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
+from bench.contenders import MADE
 from bench.measure import Result
 
 
@@ -26,7 +27,7 @@ def markdown(results: Sequence[Result], *, units: bool = False) -> str:
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
     for row, cells in _rows(results).items():
         unit = next(iter(cells.values())).case.unit
-        told = f"{row.partition(', time')[0]}: {unit}" if units else row
+        told = row if not units or row.endswith(unit) else f"{row}: {unit}"
         lines.append("| " + " | ".join([told, *(_cell(cells.get(c)) for c in columns)]) + " |")
     return "\n".join(lines) + "\n"
 
@@ -40,7 +41,8 @@ def _by_unit(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def _columns(results: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(result.case.column for result in results))
+    found = dict.fromkeys(result.case.column for result in results)
+    return [name for name in MADE if name in found] + [name for name in found if name not in MADE]
 
 
 def _rows(results: Sequence[Result]) -> dict[str, dict[str, Result]]:
@@ -55,7 +57,7 @@ def _cell(result: Result | None) -> str:
         return ""
     text = number(result.median)
     if result.more is not None and result.case.beyond != result.case.name:
-        return f"{text} ({result.more:+.2f})"
+        return f"{text} ({'+' if result.more >= 0 else '-'}{number(abs(result.more))})"
     return text if result.ratio is None else f"{text} ({result.ratio:.2f})"
 
 

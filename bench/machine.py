@@ -26,6 +26,13 @@ class Machine:
     load_after: float
     others: float | None
 
+    def short(self) -> str:
+        """What matters most."""
+        return (
+            f"{self.cores} cores of {self.processor}, Python {self.python}, "
+            f"mitmproxy {self.mitmproxy}, {self.time[:10]}"
+        )
+
     def line(self) -> str:
         """All that in a sentence."""
         busy = "" if self.others is None else f", other programs took {self.others:.0%} of it"

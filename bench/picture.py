@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from bench import streams, traffic
-from bench.contenders import BARE, OURS
+from bench.contenders import BARE, DIRECT, HAPROXY, NGINX, OURS
 from bench.grid import number
 from bench.measure import Result
 
@@ -23,6 +23,8 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
   .ours { fill: #6ea8fe } .other { fill: #6e7681 }
 }
 """
+_SWIFT = (DIRECT, NGINX, HAPROXY)
+"""Beside their calls a second, all others would be as long as a dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ def panels(results: Sequence[Result]) -> list[Panel]:
     for title, note, row, relative in _PANELS:
         of_row = [one for one in results if one.case.row == row]
         told = [(one.case.column, one.ratio if relative else one.median) for one in of_row]
-        bars = tuple((name, value) for name, value in told if value and name != traffic.LOOP)
+        hidden = (traffic.LOOP, *(() if relative or row == streams.FIRST else _SWIFT))
+        bars = tuple((name, value) for name, value in told if value and name not in hidden)
         if bars:
             found.append(Panel(title, note, bars))
     return found

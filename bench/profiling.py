@@ -2,12 +2,11 @@
 
 import json
 import os
-import signal
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from bench import process
 from bench.contenders import BARE, OURS, WORKERS
+from bench.sampler import SWITCH
 from bench.stage import Stage
 from bench.traffic import SCENES
 from bench.trip import Scene, order_for
@@ -35,14 +35,28 @@ def show(name: str, only: Sequence[str], share: float, console: Console) -> None
     scenes = [one for one in SCENES if not only or any(text in one.name for text in only)]
     if not scenes:
         raise typer.BadParameter("no kind of call has such a name")
-    told, spent, calls = sampled(name, scenes[0], share)
-    console.print(f"{name}; {scenes[0].name}: {calls:,} calls, {spent / calls * 1e6:,.0f} us each")
-    for table in tables(told):
+    profile = sampled(name, scenes[0], share)
+    each = profile.seconds / profile.calls * 1e6
+    kernel = profile.kernel / profile.seconds
+    console.print(f"{name}; {scenes[0].name}: {profile.calls:,} calls, {each:,.0f} us each")
+    console.print(f"{kernel:.0%} of it in the system's calls")
+    for table in tables(profile.told):
         console.print(table)
 
 
-def sampled(name: str, scene: Scene, share: float) -> tuple[dict[str, Any], float, int]:
-    """What the sampler told, the seconds of processor time, and of how many calls."""
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the sampler told, the seconds of processor time, those of them in the system's calls,
+    and of how many calls."""
+
+    told: dict[str, Any]
+    seconds: float
+    kernel: float
+    calls: int
+
+
+def sampled(name: str, scene: Scene, share: float) -> Profile:
+    """A profile of a contender under calls of this kind."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "samples.json"
         stage = Stage(file)
@@ -51,22 +65,25 @@ def sampled(name: str, scene: Scene, share: float) -> tuple[dict[str, Any], floa
             assert contender.pid
             order = replace(order_for(contender, scene, 1), seconds=_SECONDS * share)
             stage.load(replace(order, seconds=order.seconds / 5))  # what is loaded once is loaded
-            os.kill(contender.pid, signal.SIGUSR1)
-            before = process.cpu(contender.pid)
+            os.kill(contender.pid, SWITCH)
+            before, kernel = process.cpu(contender.pid), process.kernel(contender.pid)
             outcome = stage.load(order)
             spent = process.cpu(contender.pid) - before
-            os.kill(contender.pid, signal.SIGUSR1)
-            return _read(file), spent.all, len(outcome.seconds)
+            kernel = process.kernel(contender.pid) - kernel
+            os.kill(contender.pid, SWITCH)
+            if not _written(file):
+                raise RuntimeError(f"{name} does not tell: {stage.said()}")
+            told = json.loads(file.read_text(encoding="utf-8"))
+            return Profile(told, spent.all, kernel, len(outcome.seconds))
         finally:
             stage.close()
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _written(file: Path) -> bool:
     end = time.monotonic() + _PATIENCE
     while not file.exists() and time.monotonic() < end:
         time.sleep(0.05)
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    return file.exists()
 
 
 def tables(told: dict[str, Any]) -> list[Table]:

@@ -18,12 +18,19 @@ def section(results: Sequence[Result], verdicts: Sequence[Verdict], machine: Mac
         met = "met" if one.met else "**missed**"
         lines.append(f"| {one.goal.text} | {one.wanted} | {one.shown} | {met} |")
     shown = [one for one in results if one.case.unit == traffic.CPU]
-    rest = [one for one in results if one.case.row and one.case.unit not in (traffic.CPU, "MB")]
+    rest = [one for one in results if one.case.unit != traffic.CPU and _told(one)]
     lines += ["", "Microseconds of processor time a call, in brackets beside a bare `mitmdump -q`:"]
     lines += ["", grid.markdown(shown)]
-    lines += ["By the clock, in brackets what is more than direct, and what does not fit above:"]
+    lines += ["By the clock, in brackets what is more than direct; and memory:"]
     lines += ["", grid.markdown(rest, units=True)]
     return "\n".join(lines).strip() + "\n"
+
+
+def _told(result: Result) -> bool:
+    """What takes as long as others are served first says little: of calls by the clock, those
+    that come alone are told."""
+    case = result.case
+    return bool(case.row) and (case.unit != traffic.TIME or case.row.startswith(traffic.ONE))
 
 
 def write(file: Path, text: str) -> None:

@@ -1,6 +1,6 @@
 """Runs a program and tells where its threads spend processor time.
 
-`python -m bench.sampler FILE MODULE:FUNCTION ARGUMENT...`. The first SIGUSR1 begins, the second one
+`python -m bench.sampler FILE MODULE:FUNCTION ARGUMENT...`. The first SWITCH begins, the second one
 writes FILE. A timer of processor time interrupts the main thread; each thread then gets as much
 weight as it has used since the last look, so that one that waits gets none, and who is looked at
 is not who happened to be interrupted.
@@ -17,6 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from types import CodeType, FrameType
 
+SWITCH = signal.SIGRTMIN
+"""mitmproxy has taken SIGUSR1 and SIGUSR2."""
 _EVERY = 0.005  # seconds of processor time
 
 
@@ -118,7 +120,7 @@ def main() -> None:
     _, file, entry, *arguments = sys.argv
     sampler = Sampler(Path(file))
     signal.signal(signal.SIGPROF, sampler.tick)
-    signal.signal(signal.SIGUSR1, sampler.switch)
+    signal.signal(SWITCH, sampler.switch)
     module, _, function = entry.partition(":")
     sys.argv = [function, *arguments]
     getattr(import_module(module), function)()

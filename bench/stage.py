@@ -93,13 +93,14 @@ class Stage:
                     return
                 except RuntimeError as error:
                     why = str(error)
-        raise RuntimeError(f"{contender.name} does not answer: {why}\n{self._said()}")
+        raise RuntimeError(f"{contender.name} does not answer: {why}\n{self.said()}")
 
     def _lives(self, contender: Contender) -> bool:
         of_it = [process for process in self._running if process.pid == contender.pid]
         return contender.name == DIRECT or any(process.poll() is None for process in of_it)
 
-    def _said(self) -> str:
+    def said(self) -> str:
+        """The last of what all have said."""
         return (self._folder / "output.log").read_text(errors="replace")[-500:]
 
     def _start(self, command: list[str], *, asked: bool = False, **env: str) -> Process:

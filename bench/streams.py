@@ -42,7 +42,7 @@ def idle_cases(share: float, names: Sequence[str]) -> list[Case]:
     """Streams that stay open; before large bodies leave room in which they would not be seen."""
     held = max(round(_HELD * min(1, 5 * share)), 2)
     return [
-        case(IDLE, name, "open streams a GB of memory", partial(_open, name, held), once=True)
+        case(IDLE, name, "a GB of memory", partial(_open, name, held), once=True)
         for name in names
         if name not in (DIRECT, BARE, WORKERS)
     ]

@@ -26,7 +26,7 @@ class Scene:
     connections: int = 16
     calls: int = 0
     seconds: float = 2.5
-    longest: float = 1.0
+    longest: float = 0.8
     keep: bool = True
     tls: bool = False
     rare: bool = False

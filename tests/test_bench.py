@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from bench import goals, measure, picture, process, profiling, readme, soak
 from bench.__main__ import ALONE, CALLS, main
 from bench.call import LONG, Order
-from bench.contenders import DIRECT, LITELLM, MADE, NGINX, SERVE, WORKERS, installed
+from bench.contenders import BARE, DIRECT, LITELLM, MADE, NGINX, SERVE, WORKERS, installed
 from bench.goals import GOALS, Verdict
 from bench.load import Loader
 from bench.machine import Machine, Watch
@@ -307,8 +307,9 @@ def test_a_rate_beside_another_gateways_is_of_the_same_round() -> None:
 
 
 def test_the_picture_is_svg_with_bars_as_long_as_the_numbers_and_for_dark_pages_too() -> None:
-    names = {DIRECT: 400, SERVE: 200, WORKERS: 300, LITELLM: 20}
+    names = {BARE: 400, SERVE: 200, WORKERS: 300, LITELLM: 20}
     results = [result(f"{RATE}: {name}", value) for name, value in names.items()]
+    results.append(result(f"{RATE}: {NGINX}", 9000))  # beside it, all others would be dots
     results += [result(f"1 KB, 16 connections: {SERVE}", 5.0, ratio=0.5)]
     text = picture.svg(results, "on <this> machine")
     root = ElementTree.fromstring(text)
@@ -347,13 +348,13 @@ def burn(seconds):
         pass
 
 def main():
-    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGRTMIN)
     thread = threading.Thread(target=lambda: burn(0.1), name="beside")
     thread.start()
     burn(0.3)
     thread.join()
     time.sleep(0.1)
-    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGRTMIN)
 """
 
 
