@@ -451,14 +451,18 @@ def test_workers_that_die_at_once_are_given_up(tmp_path: Path) -> None:
     assert "worker 1 was killed by signal 9 while it started: giving up" in line
 
 
-def test_the_address_of_workers_is_not_answered_after_them(tmp_path: Path) -> None:
-    """Their parent is killed: they end by themselves."""
-    upstream = Upstream()
-    gateway = Gateway(tmp_path, config_for(upstream.url), "serve", args=("--workers", "2"))
+def test_workers_whose_parent_is_killed_end_by_themselves(tmp_path: Path) -> None:
+    """And each of them has run the script that it was given."""
+    script = tmp_path / "script.py"
+    script.write_text("def running():\n    print('a script runs', flush=True)\n")
+    args = ("--workers", "2", "--set", f"scripts={script}")
+    gateway = Gateway(tmp_path, config_for("http://127.0.0.1:9"), "serve", args=args)
+    until(lambda: gateway.output.count("a script runs") == 2, "both scripts")
+    assert status_of(raw(gateway.port, request(CHAT, b'{"model": "m"}'))) == 502
     workers = children(gateway.process.pid)
     gateway.process.kill()
     until(lambda: not any(map(lives, workers)), "the end of the workers")
-    upstream.stop()
+    assert gateway.output.count("a script runs") == 2
 
 
 def lives(pid: int) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import typer
@@ -64,7 +64,8 @@ async def _main(wish: Wish, seat: Seat | None = None) -> None:
     await master.run()
 
 
-def _made(wish: Wish) -> Master:
+def _made(wish: Wish, *, runs: bool = True) -> Master:
+    """What runs, with its options; one that does not run is the same, but for its scripts."""
     logging.getLogger().setLevel(logging.INFO if wish.kind == "web" else logging.WARNING)
     for noisy in ("tornado", "asyncio", "hpack"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -72,7 +73,8 @@ def _made(wish: Wish) -> Master:
     named = {setting.partition("=")[0] for setting in wish.settings}
     master = master_of(wish.kind, options, named)
     options.update(termlog_verbosity="warn", **wish.late)
-    options.set(*wish.settings, defer=True)
+    settings = [one for one in wish.settings if runs or not one.startswith("scripts=")]
+    options.set(*settings, defer=True)
     # Options of an addon that is not there yet wait for it.
     options.update_defer(**wish.values)
     return master
@@ -101,8 +103,7 @@ def _several(wish: Wish, workers: int) -> None:
 
 async def _rehearsed(wish: Wish) -> tuple[Life, Parts]:
     """All that can be wrong is said; scripts run in the workers alone."""
-    settings = [one for one in wish.settings if not one.startswith("scripts=")]
-    master = _made(replace(wish, settings=settings))
+    master = _made(wish, runs=False)
     if master.options.mode != ["regular"]:
         raise exceptions.OptionsError("mode: workers share one port; leave --set mode out")
     return rehearse(master)
