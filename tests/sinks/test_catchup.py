@@ -114,6 +114,22 @@ def test_what_found_no_room_is_put_in_when_the_trouble_is_over(tmp_path: Path) -
     assert stored(path) == written(tmp_path / "other.sqlite", every)
 
 
+def test_a_database_that_was_made_from_the_log_gets_what_came_meanwhile(tmp_path: Path) -> None:
+    """K15: it takes the place of the one that is written to."""
+    every = records(12)
+    log, path, other = tmp_path / "records.jsonl", tmp_path / "r.sqlite", tmp_path / "new.sqlite"
+    with sink(path, log=log) as sqlite:
+        for number, one in enumerate(every):
+            made.log(log, every[: number + 1])
+            if number == 6:
+                table.make(other, log.read_bytes().splitlines())
+            if number == 9:
+                other.rename(path)
+            sqlite.write(one, line(one))
+            assert sqlite.flush(20)
+    assert stored(path) == written(tmp_path / "right.sqlite", every)
+
+
 def test_what_is_locked_until_the_end_is_put_in_at_the_next_start(tmp_path: Path) -> None:
     """K15: that too is told."""
     every = records(4)

@@ -18,8 +18,8 @@ from llm_passthrough.sinks.table import Item, insert, item_of_line
 
 _LOG = logging.getLogger(__name__)
 _BATCH_BYTES = 8 << 20
-# How far back from the log's end a record is looked for that the database has.
-_FARTHEST = 128 << 20
+# How far back from the log's end a record is looked for that the database has: a start waits.
+_FARTHEST = 64 << 20
 # Lines stand in the order of their ends, but for what is under way at the same moment.
 _NEAR = 60.0
 

@@ -53,7 +53,8 @@ class Sqlite:
     ) -> None:
         self._path, self._wal = path, f"{path}-wal"
         self._log = log
-        self._gaps: deque[float] = deque()  # from when on the log has records that found no room
+        # From when on the database lacks records that the log has; None: since the newest it has.
+        self._gaps: deque[float | None] = deque()
         self._held_bytes = held_bytes
         self._patience = patience
         self._pause = pause
@@ -203,15 +204,18 @@ class Sqlite:
     def _connected(self) -> sqlite3.Connection:
         """To the files of these names; without its -wal nobody else reads what we wrote since,
         nor do we after a crash."""
+        before, beside = self._identity, self._beside
         if self._connection is not None:
-            if _is(self._path, self._identity) and _is(self._wal, self._beside):
+            if _is(self._path, before) and (beside is None or _is(self._wal, beside)):
                 return self._connection
             self._disconnect()
-            if not _is(self._path, self._identity) and _is(self._wal, self._beside):
+            if not _is(self._path, before) and beside is not None and _is(self._wal, beside):
                 # Of a database that is gone; SQLite would take it for a part of the one there now.
                 for name in (self._wal, f"{self._path}-shm"):
                     Path(name).unlink(missing_ok=True)
         self._connection = self._connect()
+        if self._log and not os.path.samestat(before, self._identity):
+            self._gaps.appendleft(None)  # one that was made from the log lacks its end
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -227,7 +231,7 @@ class Sqlite:
         except sqlite3.Error:
             connection.close()
             raise
-        self._beside = os.lstat(self._wal)
+        self._beside = _status(self._wal)  # none where the file system cannot have one
         return connection
 
     def _disconnect(self) -> None:
@@ -256,12 +260,17 @@ def _prepare(path: Path) -> os.stat_result:
     return status
 
 
+def _status(name: str | Path) -> os.stat_result | None:
+    try:
+        return os.lstat(name)
+    except OSError:
+        return None
+
+
 def _is(name: str | Path, before: os.stat_result) -> bool:
     """Whether the file of that name is still the one that it was."""
-    try:
-        return os.path.samestat(os.lstat(name), before)
-    except OSError:
-        return False
+    now = _status(name)
+    return now is not None and os.path.samestat(now, before)
 
 
 def _words(error: sqlite3.Error | OSError) -> str:
