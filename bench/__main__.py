@@ -28,7 +28,7 @@ from bench import (
     streams,
     traffic,
 )
-from bench.contenders import MADE, WEB, installed
+from bench.contenders import HAPROXY, MADE, WEB, installed
 from bench.machine import Machine, Watch
 from bench.measure import Case, Result
 from bench.trip import THEATRE
@@ -58,49 +58,72 @@ def _cases(quick: bool, http: bool, share: float, chosen: Sequence[str]) -> list
     return [case for case in found if case.column not in MADE or case.column in able]
 
 
+Only = Annotated[
+    list[str] | None, typer.Option(help="Only cases with this in their name; may be repeated.")
+]
+Contenders = Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Calls alone, a tenth of the work, 3 rounds.")]
+Http = Annotated[bool, typer.Option(help="With calls through real processes.")]
+Rounds = Annotated[int | None, typer.Option(min=1, help="Default: 5.")]
+Share = Annotated[
+    float | None, typer.Option(min=0.0001, max=1, help="How much of the usual work is done.")
+]
+Json = Annotated[Path | None, typer.Option(help="Write the results to this file.")]
+Svg = Annotated[Path | None, typer.Option(help="Draw them.")]
+Readme = Annotated[
+    Path | None, typer.Option("--readme", help="Write them between this file's marks.")
+]
+Profile = Annotated[
+    str | None, typer.Option(help="Show where this contender spends its time, instead.")
+]
+
+
 def main(
-    only: Annotated[
-        list[str] | None, typer.Option(help="Only cases with this in their name; may be repeated.")
-    ] = None,
-    contender: Annotated[
-        list[str] | None, typer.Option(help="Only this one (and what it is beside); repeated.")
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Calls alone, a tenth of the work, 3 rounds.")
-    ] = False,
-    http: Annotated[bool, typer.Option(help="With calls through real processes.")] = True,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Default: 5.")] = None,
-    share: Annotated[
-        float | None, typer.Option(min=0.0001, max=1, help="How much of the usual work is done.")
-    ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
-    svg: Annotated[Path | None, typer.Option(help="Draw them.")] = None,
-    into: Annotated[
-        Path | None, typer.Option("--readme", help="Write them between this file's marks.")
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="Show where this contender spends its time, instead.")
-    ] = None,
+    only: Only = None,
+    contender: Contenders = None,
+    quick: Quick = False,
+    http: Http = True,
+    rounds: Rounds = None,
+    share: Share = None,
+    json: Json = None,
+    svg: Svg = None,
+    into: Readme = None,
+    profile: Profile = None,
 ) -> None:
-    """What looking, recording and passing on cost."""
+    """What looking, recording and passing on cost, beside other gateways, and beside its goals."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     work = share or (0.1 if quick else 1.0)
     if profile is not None:
         profiling.show(profile, only or [], work, console)
         return
+    if unknown := set(contender or []) - set(MADE):
+        raise typer.BadParameter(f"no {', '.join(unknown)}; contenders: {', '.join(MADE)}")
     cases = measure.selected(_cases(quick and not only, http, work, contender or []), only or [])
     if not cases:
         raise typer.BadParameter("no case has such a name")
+    _say_absent(console, contender or [])
     watch = Watch()
+    failures: dict[str, str] = {}
     try:
         with console.status("the contenders start") as status:
             cases = _ready(cases, console)
-            results = measure.measured(
-                cases, rounds or (_QUICK_ROUNDS if quick else _ROUNDS), status.update
-            )
+            number = rounds or (_QUICK_ROUNDS if quick else _ROUNDS)
+            results = measure.measured(cases, number, status.update, failures.__setitem__)
     finally:
         THEATRE.close()
     _tell(console, results, watch.machine(), json, svg, into)
+    for name, why in failures.items():
+        console.print(f"FAILED {name}: {why}", markup=False)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _say_absent(console: Console, chosen: Sequence[str]) -> None:
+    """Who would be measured if he were installed; of nginx and HAProxy one is enough."""
+    there = {*installed(chosen), WEB, HAPROXY}
+    absent = [name for name in chosen or MADE if name not in there]
+    if absent and process.available():
+        console.print(f"not installed here, and so not measured: {', '.join(absent)}")
 
 
 def _ready(cases: Sequence[Case], console: Console) -> list[Case]:

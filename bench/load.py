@@ -13,6 +13,8 @@ from dataclasses import asdict, replace
 from bench.call import Call, Left, Order, Outcome
 
 _LOOK = 0.01
+_PATIENCE, _LONGEST = 120.0, 0.1
+"""Seconds after which an order is given up, and how many more for each of its calls."""
 
 
 class Loader:
@@ -61,11 +63,10 @@ class Loader:
         self._held.clear()
 
     async def _connections(self, order: Order) -> list[Call]:
-        kind = replace(order, calls=0, seconds=0.0)
-        kept = [call for call in self._kept.get(kind, []) if not call.lost]
+        kept = [call for call in self._kept.get(_kind(order), []) if not call.lost]
         while len(kept) < order.connections:
             kept.append(await _connected(order))
-        self._kept[kind] = kept
+        self._kept[_kind(order)] = kept
         return kept
 
     async def _one_by_one(self, order: Order, outcome: Outcome, left: Left) -> None:
@@ -74,12 +75,22 @@ class Loader:
             call = await _connected(order)
             await call.calls(outcome, left, begun)
 
+    def give_up(self, order: Order) -> None:
+        """Let go of the connections of an order that did not come to its end."""
+        for call in self._kept.pop(_kind(order), []):
+            call.close()
+
     def close(self) -> None:
         """Let go of all connections."""
         self._let_go()
         for calls in self._kept.values():
             for call in calls:
                 call.close()
+
+
+def _kind(order: Order) -> Order:
+    """What is the same of all orders that share connections."""
+    return replace(order, calls=0, seconds=0.0)
 
 
 async def _connected(order: Order) -> Call:
@@ -98,10 +109,13 @@ async def main() -> None:
     """Carry out orders until there are no more."""
     loop, loader = asyncio.get_running_loop(), Loader()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
+        order = order_of(line)
         try:
-            outcome = await loader.carry_out(order_of(line))
-        except OSError as error:  # nobody takes a connection
+            async with asyncio.timeout(_PATIENCE + order.seconds + order.calls * _LONGEST):
+                outcome = await loader.carry_out(order)
+        except OSError as error:  # nobody takes a connection, or nobody answers
             outcome = Outcome(faults=[repr(error)])
+            loader.give_up(order)
         print(json.dumps(asdict(outcome)), flush=True)
     loader.close()
 

@@ -54,6 +54,8 @@ class Result:
         """The result as it is written to a file."""
         return {
             "name": self.case.name,
+            "row": self.case.row,
+            "column": self.case.column,
             "unit": self.case.unit,
             "median": self.median,
             "best": min(self.values),
@@ -74,16 +76,24 @@ def selected(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
 
 
 def measured(
-    cases: Sequence[Case], rounds: int, say: Callable[[str], None] = lambda _: None
+    cases: Sequence[Case],
+    rounds: int,
+    say: Callable[[str], None] = lambda _: None,
+    failed: Callable[[str, str], None] = lambda _, __: None,
 ) -> list[Result]:
-    """Run every case in every round."""
+    """Run every case in every round; what fails is told, and left out from then on."""
     values: dict[str, list[float]] = {case.name: [] for case in cases}
+    left = list(cases)
     for number in range(rounds):
-        for case in cases:
+        for case in list(left):
             if number == 0 or not case.once:
                 say(f"round {number + 1} of {rounds}: {case.name}")
-                values[case.name].append(case.run())
-    return [_result(case, values) for case in cases]
+                try:
+                    values[case.name].append(case.run())
+                except (RuntimeError, OSError) as error:
+                    failed(case.name, str(error))
+                    left.remove(case)
+    return [_result(case, values) for case in left]
 
 
 def _result(case: Case, values: dict[str, list[float]]) -> Result:
@@ -98,8 +108,9 @@ def times(mine: Sequence[float], other: Sequence[float]) -> float | None:
     return median(ratios) if ratios else None
 
 
-def _more(mine: Sequence[float], other: Sequence[float]) -> float:
-    return median(one - two for one, two in zip(mine, other, strict=False))
+def _more(mine: Sequence[float], other: Sequence[float]) -> float | None:
+    pairs = [one - two for one, two in zip(mine, other, strict=False)]
+    return median(pairs) if pairs else None
 
 
 def table(results: Sequence[Result]) -> Table:

@@ -192,6 +192,15 @@ async def test_long_bodies_go_up_and_down_whole() -> None:
     assert len(outcome.seconds) == 1
 
 
+async def test_connections_of_an_order_that_was_given_up_are_not_used_again() -> None:
+    async with relayed() as (relay, loader, order):
+        order = replace(order, want="64", connections=2, calls=2)
+        await loader.carry_out(order)
+        loader.give_up(order)
+        await loader.carry_out(order)
+    assert relay.connections == 4
+
+
 async def test_streams_are_held_open_until_the_next_order() -> None:
     async with relayed() as (relay, loader, order):
         order = replace(order, want="2/60", connections=3, hold=True)
@@ -244,7 +253,7 @@ def test_only_the_cases_that_are_named_run_and_what_they_are_compared_with(tmp_p
     assert all(len(row["values"]) == 3 for row in results)
 
 
-@pytest.mark.parametrize("option", ["--only", "--profile"])
+@pytest.mark.parametrize("option", ["--only", "--profile", "--contender"])
 def test_a_name_that_there_is_not_is_refused(option: str) -> None:
     assert CliRunner().invoke(app, [option, "nonsense"]).exit_code == 2
 
@@ -269,6 +278,17 @@ def test_a_ratio_and_a_difference_are_of_the_same_round() -> None:
     ]
     _, found = measure.measured(cases, 3)
     assert (found.ratio, found.more, found.median) == (2.0, 1.0, 20.0)
+
+
+def test_a_case_that_fails_is_told_and_the_others_go_on() -> None:
+    def fails() -> float:
+        raise RuntimeError("no answer")
+
+    told: dict[str, str] = {}
+    cases = [Case("a", "ms", fails), Case("b", "ms", lambda: 2.0, against="a", beyond="a")]
+    (found,) = measure.measured(cases, 2, failed=told.__setitem__)
+    assert told == {"a": "no answer"}
+    assert (found.values, found.ratio, found.more) == ((2.0, 2.0), None, None)
 
 
 def test_every_goal_is_about_cases_that_there_are() -> None:
