@@ -424,6 +424,7 @@ def test_what_cannot_be_several_is_refused(tmp_path: Path, words: list[str], say
 
 @pytest.mark.parametrize("shared", [False, True], ids=["a server's", "that of other workers"])
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path, shared: bool) -> None:
+    """H13."""
     with socket.socket() as other:
         if shared:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -449,6 +450,39 @@ def test_workers_that_die_at_once_are_given_up(tmp_path: Path) -> None:
     assert got.returncode == 1
     (line,) = (got.stdout + got.stderr).splitlines()
     assert "worker 1 was killed by signal 9 while it started: giving up" in line
+
+
+SHARED = """
+from llm_passthrough.workers.port import reserve
+
+reserve.__defaults__ = (False,)
+"""
+
+
+def test_where_workers_have_one_socket_each_of_them_takes_from_it(tmp_path: Path) -> None:
+    """As on macOS; who dies leaves what waits there to the others."""
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED)
+    upstream = Script()
+    gateway = Gateway(
+        tmp_path / "gateway",
+        config_for(upstream.server.url),
+        "serve",
+        args=("--workers", "2"),
+        env={"LLM_PASSTHROUGH_TEST_SCRIPTS": str(script)},
+    )
+    group = Group(gateway, upstream)
+    with group.each() as wires:
+        assert [group.ask(wire) for wire in wires.values()] == [200, 200]
+    until(lambda: len(group.processes()) == 2, "both workers")
+    os.kill(group.processes()[0], signal.SIGKILL)
+    for _ in range(10):
+        assert status_of(raw(gateway.port, request(CHAT, b'{"model": "m"}'))) == 200
+    with group.each():
+        assert gateway.stop() == 0
+    with pytest.raises(ConnectionError):
+        socket.create_connection(("127.0.0.1", gateway.port), DEADLINE)
+    upstream.server.stop()
 
 
 def test_workers_whose_parent_is_killed_end_by_themselves(tmp_path: Path) -> None:

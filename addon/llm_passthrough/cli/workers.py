@@ -1,6 +1,7 @@
 """How many processes `serve` is to start: by its option, else by the configuration file."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +20,7 @@ def count(wish: str | None, file: Path | None, demo: bool, env: Mapping[str, str
     asked: object = wish if wish is not None else (1 if demo else _configured(file, env))
     if asked == "auto":
         number = processors()
-    elif str(asked).isdecimal() and 1 <= int(str(asked)) <= MOST:
+    elif re.fullmatch("[0-9]{1,3}", str(asked)) and 1 <= int(str(asked)) <= MOST:
         number = int(str(asked))
     else:
         _refuse(f"must be {_NUMBERS}")
