@@ -7,7 +7,7 @@ import pytest
 from llm_passthrough.allowance import Past, Spent, Used, day_of, month_of
 from llm_passthrough.errors import Refusal
 from llm_passthrough.policy import Client, Limits
-from llm_passthrough.workers.pool import Pool, Sums
+from llm_passthrough.workers.pool import Pool, Told
 
 NOON = 1_790_000_040.0 // 86_400 * 86_400 + 43_200
 ALICE = Client("alice", limits=Limits(requests_per_minute=5))
@@ -23,9 +23,10 @@ class Workers:
     def pool(self, life: str) -> Pool:
         return self.pools.setdefault(life, Pool(life, wall=lambda: self.now))
 
-    def told(self, life: str) -> dict[str, dict[str, Sums]]:
-        """As it comes out of the line."""
-        told: dict[str, dict[str, Sums]] = json.loads(json.dumps(self.pool(life).told()))
+    def told(self, life: str) -> Told:
+        """All that one knows, as it comes out of the line."""
+        self.pool(life).again()
+        told: Told = json.loads(json.dumps(self.pool(life).news()))
         return told
 
 
@@ -63,6 +64,22 @@ async def test_a_sum_that_comes_twice_late_or_through_others_counts_once(workers
     assert third.used("alice").requests == 2
     one.hear(workers.told("3"))  # its own sums come back
     assert one.used("alice").requests == 2
+
+
+async def test_only_what_is_new_is_told_and_of_many_clients_bit_by_bit(workers: Workers) -> None:
+    one, other = workers.pool("1"), workers.pool("2")
+    assert one.news() == {}
+    for number in range(450):
+        one.spend(f"client-{number}", Spent(1, 1))
+    sizes = []
+    while news := one.news():
+        sizes.append(len(news["1"]))
+        other.hear(news)
+    assert sizes == [200, 200, 50]
+    assert all(other.used(f"client-{number}").tokens == 1 for number in range(450))
+    assert other.news() == {}  # who told it told everybody
+    await one.take(ALICE)
+    assert one.news().keys() == {"1"}
 
 
 async def test_what_one_counted_that_is_no_more_is_told_by_the_others(workers: Workers) -> None:

@@ -6,15 +6,21 @@ known to the others, who tell it to the next one.
 """
 
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 
 from llm_passthrough.allowance import Memory, Past, Spent, Used, day_of, minute_of, month_of
+from llm_passthrough.policy import Client
 
 type Sum = list[float]
 """The number of a minute, a day or a month, and what was used in it."""
 type Sums = list[Sum]
 """Requests and tokens of the minute, calls of the day and of the month; see `_sums`."""
 
+type Told = dict[str, dict[str, Sums]]
+"""By life and by client."""
+
+_AT_ONCE = 200
 _NUMBERS = (minute_of, minute_of, day_of, month_of)
 
 
@@ -33,7 +39,19 @@ class Pool(Memory):
     ) -> None:
         super().__init__(past, wall, began)
         self._life = life
-        self._lives: dict[str, dict[str, Sums]] = {}
+        self._lives: Told = {}
+        # Of which life and client there is a new sum; the writer's thread adds to it too.
+        self._fresh: deque[tuple[str, str]] = deque()
+
+    async def take(self, client: Client) -> None:
+        """See Allowance.take."""
+        await super().take(client)
+        self._fresh.append((self._life, client.name))
+
+    def spend(self, name: str, spent: Spent) -> None:
+        """See Allowance.spend."""
+        super().spend(name, spent)
+        self._fresh.append((self._life, name))
 
     def used(self, name: str) -> Used:
         """See Allowance.used; of all workers."""
@@ -43,12 +61,25 @@ class Pool(Memory):
                 own = _plus(own, sums, self._wall())
         return own
 
-    def told(self) -> dict[str, dict[str, Sums]]:
-        """What each worker has counted, as far as it is known here; by life and by client."""
-        own = {name: _sums(self, name) for name in self.names()}
-        return {self._life: own, **self._lives}
+    def news(self) -> Told:
+        """Sums that are new since the last time; of many clients only some, then the next ones."""
+        told: Told = defaultdict(dict)
+        wanted: set[tuple[str, str]] = set()
+        while self._fresh and len(wanted) < _AT_ONCE:
+            wanted.add(self._fresh.popleft())
+        for life, name in wanted:
+            told[life][name] = self._known(life, name)
+        return told
 
-    def hear(self, told: dict[str, dict[str, Sums]]) -> None:
+    def again(self) -> None:
+        """All that is known is new to somebody."""
+        self._fresh.extend((self._life, name) for name in self.names())
+        self._fresh.extend((life, name) for life in self._lives for name in self._lives[life])
+
+    def _known(self, life: str, name: str) -> Sums:
+        return _sums(self, name) if life == self._life else self._lives[life][name]
+
+    def hear(self, told: Told) -> None:
         """Take what another worker knows."""
         for life, clients in told.items():
             if life == self._life:

@@ -17,7 +17,7 @@ from llm_passthrough.clients import Identity
 from llm_passthrough.gateway import Gateway
 from llm_passthrough.keyring import KeyRing, KeyState
 from llm_passthrough.sinks.writer import Tally
-from llm_passthrough.workers.pool import Pool, Sums
+from llm_passthrough.workers.pool import Pool
 from llm_passthrough.workers.seat import Seat
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +41,6 @@ class Share:
         self._gateway = gateway
         self._pool = pool
         self._rests: dict[tuple[str, str], _Rest] = {}
-        self._used: dict[str, dict[str, Sums]] = {}
         self._health: dict[str, Any] = {}
         self._others: dict[int, dict[str, Any]] = {}
         gateway.writer.tally.others = self._tallies
@@ -56,13 +55,14 @@ class Share:
 
     def look(self) -> None:
         """Tell what is new, if anything is."""
-        news = {"keys": self._new_rests(), "used": self._new_sums(), "health": self._new_health()}
+        news = {"keys": self._new_rests(), "used": self._pool.news(), "health": self._new_health()}
         if any(news.values()):
             self._send({name: value for name, value in news.items() if value})
 
     def again(self) -> None:
         """Tell everything again: somebody is new."""
-        self._rests, self._used, self._health = {}, {}, {}
+        self._rests, self._health = {}, {}
+        self._pool.again()
 
     def hear(self, line: bytes) -> None:
         """Take what another worker tells."""
@@ -70,7 +70,7 @@ class Share:
             told = json.loads(line)
             for rest in told.get("keys", ()):
                 self._hear_rest(*rest)
-            self._hear_sums(told.get("used", {}))
+            self._pool.hear(told.get("used", {}))
             if health := told.get("health"):
                 self._others[told["from"]] = health
             if ticket := told.get("ticket"):
@@ -125,27 +125,7 @@ class Share:
             return
         self._rests[provider, name] = _rest(state)
 
-    # -- clients --------------------------------------------------------------------------------
-
-    def _new_sums(self) -> dict[str, dict[str, Sums]]:
-        """What was counted since the last time, of each client that has a new sum."""
-        told = self._pool.told()
-        new = {
-            life: {n: sums for n, sums in clients.items() if self._knew(life, n) != sums}
-            for life, clients in told.items()
-        }
-        self._used = {life: dict(clients) for life, clients in told.items()}
-        return {life: clients for life, clients in new.items() if clients}
-
-    def _knew(self, life: str, name: str) -> Sums | None:
-        return self._used.get(life, {}).get(name)
-
-    def _hear_sums(self, told: dict[str, dict[str, Sums]]) -> None:
-        """Who told it told everybody: it is no news of ours."""
-        self._pool.hear(told)
-        known = self._pool.told()
-        for life in told.keys() - {life_of(self._seat)}:
-            self._used[life] = dict(known[life])
+    # -- uploads --------------------------------------------------------------------------------
 
     def _ticket(self, digest: bytes, path: bytes, identity: Identity) -> None:
         """At once: its holder may be here before the next look."""
