@@ -143,7 +143,7 @@ class Canary:
 
 def _port(master: Any) -> Port:
     """A port whose connections are handled as those of `master` are."""
-    if isinstance(master, lean.Lean):
+    if isinstance(master.addons, lean.Lists):
         return Port(master.plain, lean.Line)
     return Port(master.options)
 

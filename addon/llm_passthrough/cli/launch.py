@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import typer
-from mitmproxy import exceptions, version
+from mitmproxy import exceptions
 from mitmproxy.addons.termlog import TermLogHandler
 from mitmproxy.master import Master
 from mitmproxy.options import Options
@@ -19,8 +19,6 @@ from llm_passthrough.options import OWN
 from llm_passthrough.shutdown import on_signals
 from llm_passthrough.workers.port import PortError, reserve
 from llm_passthrough.workers.seat import Seat
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +119,11 @@ def master_of(kind: Literal["serve", "web"], options: Options, named: set[str]) 
         from mitmproxy.tools.web.master import WebMaster  # a tenth of the start of who has no page
 
         return WebMaster(options)
-    if named <= lean.offered() | {name for name, *_ in OWN}:
-        changed = lean.changed()
-        if changed is None:
-            lean.install()
-            return lean.Lean(options)
-        _LOG.warning(
-            "mitmproxy %s is not one that `serve` knows (%s): it does the same, with more time",
-            version.VERSION,
-            changed,
-        )
+    if named <= lean.offered() | {name for name, *_ in OWN} and lean.changed() is None:
+        lean.install()
+        return lean.Lean(options)
     from mitmproxy.tools.dump import DumpMaster
 
-    return DumpMaster(options, with_dumper=False)
+    master = DumpMaster(options, with_dumper=False)
+    lean.hasten(master)
+    return master

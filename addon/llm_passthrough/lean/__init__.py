@@ -1,21 +1,25 @@
-"""mitmproxy without what a gateway has no use for: the seams that `serve` takes for speed alone.
+"""mitmproxy without what a gateway has no use for: the seams that are taken for speed alone.
 
 Nothing here decides anything about a request. What is replaced does what mitmproxy does; where
 mitmproxy is not as it is known here, nothing is replaced.
 """
 
+import logging
 from collections.abc import Callable
 
-from mitmproxy import http
+from mitmproxy import http, version
 from mitmproxy.coretypes import multidict
+from mitmproxy.master import Master
 from mitmproxy.proxy import mode_servers, server
 
 from llm_passthrough.lean import messages
 from llm_passthrough.lean.handler import Handler
 from llm_passthrough.lean.line import Line
-from llm_passthrough.lean.master import Lean, offered
+from llm_passthrough.lean.master import Lean, Lists, offered, settle
 
-__all__ = ["Lean", "Line", "changed", "install", "offered"]
+__all__ = ["Lean", "Line", "Lists", "changed", "hasten", "install", "offered"]
+
+_LOG = logging.getLogger(__name__)
 
 # What each function that is replaced calls. Where it calls anything else it does something else.
 _KNOWN: tuple[tuple[Callable[..., object], str], ...] = (
@@ -54,6 +58,23 @@ def changed() -> str | None:
         if code is None or not {*code.co_names} <= set(names.split()):
             return f"{getattr(function, '__qualname__', function)}"
     return None
+
+
+def hasten(master: Master) -> None:
+    """Let mitmdump do what it does in our way: all its addons stay.
+
+    Those that show what goes on (mitmweb, mitmproxy) stay as they are; so does one that has been
+    hastened. Where mitmproxy has changed it is left alone, and that is said.
+    """
+    if type(master).__name__ != "DumpMaster" or hasattr(master, "lists"):
+        return
+    if what := changed():
+        text = "mitmproxy %s is not one that this gateway knows (%s): the same, with more time"
+        _LOG.warning(text, version.VERSION, what)
+        return
+    install()
+    Lists.take(master)
+    settle()
 
 
 def install() -> None:

@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Iterator
 from dataclasses import fields
+from inspect import isawaitable
 from typing import Any
 
 from mitmproxy import hooks
@@ -22,7 +23,7 @@ from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from mitmproxy.proxy.server import ConnectionIO
 from mitmproxy.utils import asyncio_utils
 
-from llm_passthrough.lean.master import Hook, Lean
+from llm_passthrough.lean.master import Hook, Lists
 
 _LOG = logging.getLogger(__name__)
 _JOINED = 1 << 16
@@ -32,12 +33,11 @@ _JOINED = 1 << 16
 class Handler(ProxyConnectionHandler):
     """mitmproxy's handler of a client's connection and of those to upstreams made for it."""
 
-    master: Lean
-
-    def __init__(self, master: Lean, reader: Any, writer: Any, options: Any, mode: Any) -> None:
+    def __init__(self, master: Any, reader: Any, writer: Any, options: Any, mode: Any) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             master, reader, writer, master.plain, mode
         )
+        self._lists: Lists = master.lists
         self._events: deque[events.Event] = deque()
         self._working = False
         self._out: list[tuple[ConnectionIO, bytes]] = []
@@ -124,7 +124,7 @@ class Handler(ProxyConnectionHandler):
     def _start_hook(self, hook: commands.StartHook) -> None:
         """Call a hook; where it has to wait, somebody else goes on with it."""
         data = getattr(hook, _argument(hook.name))
-        rest = iter(self.master.lists.of(hook.name))
+        rest = iter(self._lists.of(hook.name))
         waiting = _call(rest, data)
         held = isinstance(data, Flow) and (data.intercepted or self._told(data))
         if waiting is None and not held:
@@ -140,7 +140,7 @@ class Handler(ProxyConnectionHandler):
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """Call a hook of a connection."""
         data = getattr(hook, _argument(hook.name))
-        rest = iter(self.master.lists.of(hook.name))
+        rest = iter(self._lists.of(hook.name))
         await self._rest(data, _call(rest, data), rest)
 
     async def _go_on(
@@ -164,13 +164,13 @@ class Handler(ProxyConnectionHandler):
                     _LOG.error("Addon error: %s", error, exc_info=error)
                 waiting = _call(rest, data)
             if isinstance(data, Flow):
-                if self.master.lists.of("update"):
-                    await self.master.lists.trigger_event(hooks.UpdateHook([data]))
+                if self._lists.of("update"):
+                    await self._lists.trigger_event(hooks.UpdateHook([data]))
                 await data.wait_for_resume()
 
     def _told(self, flow: Flow) -> bool:
         """Whether somebody wants to know of each change of a flow."""
-        return bool(self.master.lists.of("update"))
+        return bool(self._lists.of("update"))
 
     async def drain_writers(self) -> None:
         """Wait until there is room, where there is none."""
@@ -193,7 +193,7 @@ def _call(rest: Iterator[Hook], data: Any) -> Awaitable[Any] | None:
     """Call one after the other until there is something to wait for."""
     for hook in rest:
         try:
-            waiting: Awaitable[Any] | None = hook(data)
+            waiting: Any = hook(data)
         except AddonHalt:
             for _ in rest:
                 pass
@@ -201,7 +201,7 @@ def _call(rest: Iterator[Hook], data: Any) -> Awaitable[Any] | None:
         except Exception as error:  # noqa: BLE001 - as mitmproxy does
             _LOG.error("Addon error: %s", error, exc_info=error)
             continue
-        if waiting is not None:
+        if waiting is not None and isawaitable(waiting):
             return waiting
     return None
 

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from inspect import isawaitable
 from types import ModuleType
 from typing import Any, TypeGuard
 
@@ -34,9 +35,14 @@ class Lean(Master):
     async def running(self) -> None:
         """As mitmproxy does; what is there then stays."""
         await super().running()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_ALLOCATIONS, 20, 50)
+        settle()
+
+
+def settle() -> None:
+    """What is there now is not looked through again, and what comes not often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS, 20, 50)
 
 
 def _addons() -> list[Any]:
@@ -85,10 +91,33 @@ class Lists(AddonManager):
         self._chain = addons
         self._lists.clear()
 
+    @classmethod
+    def take(cls, master: Any) -> None:
+        """Keep the lists of a master that has its addons already."""
+        addons = master.addons
+        chain = addons.__dict__.pop("chain")
+        addons.__class__, addons._chain, addons._lists = cls, chain, {}
+        master.options.changed.connect(addons.forget)
+        master.lists, master.plain = addons, Plain(master.options)
+
+    def forget(self, updated: object = None) -> None:
+        """Addons came, went, or changed places."""
+        self._lists.clear()
+
     def add(self, *addons: Any) -> None:
         """As mitmproxy does."""
         super().add(*addons)  # type: ignore[no-untyped-call]
-        self._lists.clear()
+        self.forget()
+
+    def register(self, addon: Any) -> Any:
+        """As mitmproxy does: also for a script, which has addons below it."""
+        self.forget()
+        return super().register(addon)  # type: ignore[no-untyped-call]
+
+    def remove(self, addon: Any) -> None:
+        """As mitmproxy does."""
+        super().remove(addon)  # type: ignore[no-untyped-call]
+        self.forget()
 
     def of(self, name: str) -> tuple[Hook, ...]:
         """What a hook calls, in order."""
@@ -112,7 +141,7 @@ class Lists(AddonManager):
             try:
                 with safecall():
                     result = hook(*event.args())
-                    if result is not None:
+                    if result is not None and isawaitable(result):
                         await result
             except AddonHalt:
                 return
