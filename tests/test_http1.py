@@ -13,6 +13,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
     HttpEvent,
     RequestEndOfMessage,
     RequestHeaders,
@@ -101,6 +102,21 @@ def test_empty_lines_before_a_request_are_passed_over(before: bytes, size: int) 
     assert found[0].request.path == "/v1/x"
     assert body(found) == b"{}"
     assert isinstance(found[-1], RequestEndOfMessage)
+
+
+def test_what_is_said_of_an_exchange_that_is_over_is_not_said_of_the_next_one() -> None:
+    """As when somebody ends a call whose answer has just gone out (the fuzzer's seed 2)."""
+    layer = server()
+    ask = b"GET /v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
+    assert len(heard(layer, ask, 1000)) == 2
+    answer = http.Response.make(200, b"", {"Content-Length": "0"})
+    for event in (ResponseHeaders(1, answer, True), ResponseEndOfMessage(1)):
+        list(layer.handle_event(event))
+    assert list(layer.handle_event(ResponseProtocolError(1, "killed", ErrorCode.KILL))) == []
+    assert [type(event) for event in heard(layer, ask, 1000)] == [
+        RequestHeaders,
+        RequestEndOfMessage,
+    ]
 
 
 def test_empty_lines_alone_are_no_request() -> None:

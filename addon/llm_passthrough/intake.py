@@ -239,8 +239,11 @@ class Reader(_http1.Http1Server):
     # -- the end ------------------------------------------------------------------------------
 
     def send(self, event: HttpEvent) -> Commands:
-        """As mitmproxy does, but no page of its own, and an end that lets the answer arrive."""
-        if self._left:
+        """As mitmproxy does, but no page of its own, and an end that lets the answer arrive.
+
+        What is said of an exchange that is over (a call that somebody ended) is for nobody.
+        """
+        if self._left or event.stream_id != self.stream_id:
             return _nothing()
         if isinstance(event, HangUp):
             return self._leave()

@@ -43,7 +43,6 @@ def ours(folder: Path, **more: Any) -> Iterator[Ground]:
     trust = ssl.create_default_context(cafile=gateway.folder / "mitm" / "mitmproxy-ca-cert.pem")
 
     def written() -> None:
-        _let_end(gateway.port)
         try:
             oracles.check()
         finally:
@@ -53,7 +52,8 @@ def ours(folder: Path, **more: Any) -> Iterator[Ground]:
     whose = (others, frozenset({"anthropic"}))
     ground = Ground(
         gateway.port, (first, second), evil, whose, dialled, trust,
-        written, lambda: _account(gateway, first, second),
+        lambda: _let_end(gateway.port, first, second), written,
+        lambda: _account(gateway, first, second),
     )  # fmt: skip
     oracles.mark()
     for base in range(len(BASES)):  # what is loaded late is loaded
@@ -105,14 +105,16 @@ def naive(folder: Path) -> Iterator[Ground]:
         evil.stop()
 
 
-def _let_end(port: int) -> None:
+def _let_end(port: int, *preys: Prey) -> None:
     """What a case did is done when its connections are closed: who is refused much waits."""
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:
-        heard = talk(port, _HEALTH)
-        if heard.status != 200 or json.loads(heard.body)["traffic"]["connections"] <= 1:
-            return
+        with contextlib.suppress(ValueError):  # no answer yet, on a busy machine
+            if json.loads(talk(port, _HEALTH).body)["traffic"]["connections"] <= 1:
+                break
         time.sleep(0.02)
+    for prey in preys:
+        prey.let_end(end)
 
 
 def _account(gateway: Gateway, *preys: Prey) -> None:

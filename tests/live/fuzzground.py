@@ -1,15 +1,14 @@
 """What the fuzzer hunts on: a gateway's port, the providers behind it, and somebody evil."""
 
 import contextlib
+import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from live.harness import (
-    Upstream,
-    Wire,
-)
+from live.harness import Upstream, Wire
 from live.oracles import Listener
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
@@ -21,6 +20,7 @@ class Prey(Upstream):
     def __init__(self) -> None:
         super().__init__(self._hear)
         self.seen: list[tuple[bytes, bytes]] = []
+        self._over: list[Wire] = []
 
     def _hear(self, wire: Wire) -> None:
         with contextlib.suppress(EOFError, OSError, ValueError):
@@ -28,15 +28,27 @@ class Prey(Upstream):
                 head, body = wire.message()
                 self.seen.append((head, body))
                 wire.send(_OK if head.startswith(b"HEAD ") else _OK + b"{}")
+        self._over.append(wire)
+
+    def let_end(self, end: float) -> None:
+        """All that was sent here is heard: who connects now comes last, and nobody is left."""
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), 5) as last,
+        ):
+            last.shutdown(socket.SHUT_WR)
+            last.recv(1)
+        while len(self._over) < len(self.connections) and time.monotonic() < end:
+            time.sleep(0.01)
 
 
 @dataclass
 class Ground:
     """What is hunted: a gateway's port, who is behind it, and what is in its keeping.
 
-    `whose` says which keys each provider may see. `written` looks at what was written since it was
-    last asked, `account` at all of it, which takes longer. `deadline` is in seconds. A fault
-    counts if it begins as one of `blamed`.
+    `whose` says which keys each provider may see. `over` waits until nothing is under way,
+    `written` looks at what was written since it was last asked, `account` at all of it, which takes
+    longer. `deadline` is in seconds. A fault counts if it begins as one of `blamed`.
     """
 
     port: int
@@ -45,6 +57,7 @@ class Ground:
     whose: Sequence[frozenset[str]]
     dialled: Path
     trust: ssl.SSLContext | None = None
+    over: Callable[[], None] = lambda: None
     written: Callable[[], None] = lambda: None
     account: Callable[[], None] = lambda: None
     deadline: float = 8.0

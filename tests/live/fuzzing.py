@@ -50,6 +50,7 @@ def attempt(ground: Ground, cases: Sequence[Case]) -> str | None:
     ground.mark()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         told = list(pool.map(lambda each: say(ground, each.message()), cases))
+    ground.over()
     return judge(ground, told) or _asserted(ground.written)
 
 
