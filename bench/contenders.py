@@ -228,7 +228,7 @@ MADE: dict[str, Callable[[Ground], Contender]] = {
 
 _THERE: dict[str, Callable[[], object]] = {
     NGINX: lambda: shutil.which("nginx"),
-    HAPROXY: lambda: shutil.which("haproxy") and not shutil.which("nginx"),
+    HAPROXY: lambda: shutil.which("haproxy"),
     WORKERS: _has_workers,
     LITELLM: _found_litellm,
     PORTKEY: _found_portkey,
@@ -238,7 +238,9 @@ _THERE: dict[str, Callable[[], object]] = {
 def installed(chosen: Sequence[str] = ()) -> list[str]:
     """Who can be measured beside others here; of nginx and HAProxy one. Or those `chosen`."""
     wanted = [name for name in MADE if name in (chosen or MADE) and name != WEB]
-    return [name for name in wanted if name not in _THERE or _THERE[name]()]
+    found = [name for name in wanted if name not in _THERE or _THERE[name]()]
+    one = NGINX in found and not chosen
+    return [name for name in found if not (one and name == HAPROXY)]
 
 
 def _free_port() -> int:

@@ -35,11 +35,12 @@ class Machine:
 
     def line(self) -> str:
         """All that in a sentence."""
+        long = f"{self.seconds / 60:.0f} minutes" if self.seconds > 120 else f"{self.seconds:.0f} s"
         busy = "" if self.others is None else f", other programs took {self.others:.0%} of it"
         return (
             f"{self.cores} cores of {self.processor}, {self.memory}, {self.system}, Python "
             f"{self.python}, mitmproxy {self.mitmproxy}, on {self.time[:10]}; load "
-            f"{self.load_before:.1f} before{busy}; {self.seconds / 60:.0f} minutes"
+            f"{self.load_before:.1f} before{busy}; {long}"
         )
 
     def as_json(self) -> dict[str, object]:

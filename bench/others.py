@@ -32,6 +32,7 @@ defaults
   timeout client 600s
   timeout server 600s
   http-reuse always
+  option http-no-delay
 frontend all
   bind 127.0.0.1:%(port)d
   use_backend tls if { path_beg /tls/ }

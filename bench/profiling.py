@@ -42,6 +42,7 @@ def show(name: str, only: Sequence[str], share: float, console: Console) -> None
     console.print(f"{kernel:.0%} of it in the system's calls")
     for table in tables(profile.told):
         console.print(table)
+    console.print("Functions of other threads are those in which they waited.", style="dim")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 `python -m bench.sampler FILE MODULE:FUNCTION ARGUMENT...`. The first SWITCH begins, the second one
 writes FILE. A timer of processor time interrupts the main thread; each thread then gets as much
 weight as it has used since the last look, so that one that waits gets none, and who is looked at
-is not who happened to be interrupted.
+is not who happened to be interrupted. What the looking takes is left out. Of other threads than
+the main one the sums are right, but not the functions: they are seen where they wait their turn.
 """
 
 import json
@@ -32,7 +33,7 @@ class Sampler:
         self._packages: defaultdict[str, float] = defaultdict(float)
         self._threads: defaultdict[str, float] = defaultdict(float)
         self._used: dict[int, float] = {}
-        self._runs = False
+        self._runs = self._looks = False
 
     def switch(self, *_: object) -> None:
         """Begin, or end and write down."""
@@ -49,7 +50,11 @@ class Sampler:
 
     def tick(self, _: int, frame: FrameType | None) -> None:
         """Look at all threads."""
-        self._look(frame)
+        if not self._looks:  # one look may be interrupted by the next
+            self._looks = True
+            self._look(frame)
+            self._used[threading.get_ident()] = time.thread_time()
+            self._looks = False
 
     def _look(self, interrupted: FrameType | None) -> None:
         own, frames = threading.get_ident(), sys._current_frames()
@@ -97,7 +102,9 @@ def package_of(file: str) -> str:
         if found:
             name, _, rest = below.partition(os.sep)
             return name.removesuffix(".py") + _shelf(name, rest)
-    if f"{os.sep}bench{os.sep}" in file or file.startswith("<"):
+    if file.startswith("<"):
+        return file.strip("<>").removeprefix("frozen ").replace("string", "(made at run time)")
+    if f"{os.sep}bench{os.sep}" in file:
         return "(start)"
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     below = file.rpartition(f"{os.sep}{version}{os.sep}")[2]
