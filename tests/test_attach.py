@@ -232,6 +232,17 @@ async def test_where_mitmwebs_page_is_stands_in_the_file_too(
     await life.done()
 
 
+@pytest.mark.parametrize(("workers", "warns"), [(2, True), ("auto", True), (1, False)])
+async def test_several_workers_are_no_wish_to_a_mitmproxy_of_its_own(
+    place: Place, caplog: pytest.LogCaptureFixture, workers: object, warns: bool
+) -> None:
+    place.write(listen={"workers": workers})
+    master = place.master()
+    attach(master, place.env)
+    assert ("listen.workers: this is one process" in caplog.text) is warns
+    await master.addons.get(Life.name).done()
+
+
 # -- reload ---------------------------------------------------------------------------------------
 
 

@@ -43,7 +43,7 @@ from llm_passthrough.reloading import Reloading
 from llm_passthrough.sinks.writer import SWITCH_INTERVAL
 from llm_passthrough.startup import Startup
 from llm_passthrough.workers import seat as seats
-from llm_passthrough.workers.channel import AGAIN, CUT, DRAIN, RELOAD
+from llm_passthrough.workers.channel import AGAIN, CUT, DRAIN, LOST, RELOAD
 from llm_passthrough.workers.pool import Pool
 from llm_passthrough.workers.port import BACKLOG
 from llm_passthrough.workers.seat import Seat
@@ -240,6 +240,8 @@ class Life:
             self._share.hear(line)
         elif line == AGAIN:
             self._share.again()
+        elif line.startswith(LOST):
+            self._share.forget(int(line.removeprefix(LOST)))
         elif line == RELOAD:
             self.reloading.reload()
         elif line in (DRAIN, CUT, seats.GONE):

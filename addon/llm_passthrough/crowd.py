@@ -5,7 +5,7 @@ its record. So a client who floods is held up by his own limit, and takes nobody
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from llm_passthrough.config import Limits
 from llm_passthrough.errors import Refusal
@@ -16,22 +16,24 @@ _AGAIN = 1
 
 
 class Crowd:
-    """Counts the open requests; `limits` are those that hold now."""
+    """Counts the open requests, of all workers; `limits` are those that hold now."""
 
     def __init__(self, limits: Callable[[], Limits]) -> None:
         self._limits = limits
         self._of: Counter[str] = Counter()
         self._all = 0
+        self._elsewhere: Counter[str] = Counter()
+        self._all_elsewhere = 0
 
     def enter(self, exchange: Exchange) -> None:
         """A request is admitted. Raises Refusal (busy, client_busy) where there is no place."""
         limits, name = self._limits(), exchange.identity.client.name
         if exchange.place is not None:
             return
-        if self._all >= limits.requests:
+        if self._all + self._all_elsewhere >= limits.requests:
             text = f"{limits.requests} requests are open already; see limits.requests"
             raise Refusal("busy", text, _AGAIN)
-        if self._of[name] >= limits.requests_per_client:
+        if self._of[name] + self._elsewhere[name] >= limits.requests_per_client:
             text = f"{name} has {limits.requests_per_client} requests open already; see "
             raise Refusal("client_busy", text + "limits.requests_per_client", _AGAIN)
         exchange.place = name
@@ -47,6 +49,17 @@ class Crowd:
         self._of[name] -= 1
         if not self._of[name]:
             del self._of[name]
+
+    def told(self) -> dict[str, int]:
+        """How many are open here, of each client that has any."""
+        return dict(self._of)
+
+    def hear(self, others: Iterable[Mapping[str, int]]) -> None:
+        """From now on those that are open in other workers count too."""
+        self._elsewhere = Counter()
+        for other in others:
+            self._elsewhere.update(other)
+        self._all_elsewhere = self._elsewhere.total()
 
     def __len__(self) -> int:
         return self._all

@@ -11,6 +11,7 @@ import pytest
 from llm_passthrough.build import build, writer_of
 from llm_passthrough.clients import Identity
 from llm_passthrough.config import parse
+from llm_passthrough.errors import Refusal
 from llm_passthrough.gateway import Gateway
 from llm_passthrough.keyring import Key, KeyRing
 from llm_passthrough.policy import Client
@@ -31,6 +32,7 @@ class Worker:
             "providers": {"openai": {"keys": keys}},
             "clients": [{"name": "alice", "tokens": [SECRETS[2]]}],
             "log": {"path": str(folder / f"{number}.jsonl")},
+            "limits": {"requests_per_client": 2},
         }
         parts = build(parse(document, "test")[0], {}, "test")
         self.told: list[bytes] = []
@@ -147,7 +149,7 @@ def test_a_newcomer_is_told_everything_again(pair: tuple[Worker, Worker], tmp_pa
         pytest.param(b'{"keys": [["openai", "gone", 1, 2, "x", 1]]}', id="no such key"),
         pytest.param(b'{"keys": [["gone", "key-0", 1, 2, "x", 1]]}', id="no such provider"),
         pytest.param(b'{"ticket": ["00", "/x", "00"]}', id="no such client"),
-        pytest.param(b'{"health": {}}', id="from nobody"),
+        pytest.param(b'{"health": {"log": []}}', id="from nobody"),
     ],
 )
 def test_what_makes_no_sense_changes_nothing(pair: tuple[Worker, Worker], line: bytes) -> None:
@@ -155,6 +157,31 @@ def test_what_makes_no_sense_changes_nothing(pair: tuple[Worker, Worker], line: 
     one.share.hear(line)
     assert one.news() == []
     assert not one.ring.states
+
+
+def test_requests_that_are_open_elsewhere_count_until_they_or_their_worker_are_gone(
+    pair: tuple[Worker, Worker],
+) -> None:
+    one, other = pair
+    exchanges = [opened(one), opened(one)]
+    for exchange in exchanges:
+        one.gateway.crowd.enter(exchange)
+    one.tell(other)
+    with pytest.raises(Refusal, match="alice has 2 requests open already"):
+        other.gateway.crowd.enter(opened(other))
+    one.gateway.crowd.leave(exchanges[0])
+    one.tell(other)
+    other.gateway.crowd.enter(opened(other))
+    with pytest.raises(Refusal):
+        other.gateway.crowd.enter(opened(other))
+    other.share.forget(1)
+    other.gateway.crowd.enter(opened(other))
+
+
+def opened(worker: Worker) -> Any:
+    """A part of an exchange, of alice's."""
+    (identity,) = worker.gateway.parts.clients.by_digest.values()
+    return SimpleNamespace(identity=identity, place=None)
 
 
 def test_health_is_of_all(pair: tuple[Worker, Worker]) -> None:

@@ -1,7 +1,8 @@
 """The parent's end of its line to a worker: never waits, and forgets what a worker does not take.
 
-A line is an order of the parent's (`drain`, `cut`, `reload`, `again`), a worker's `ready`, or, when
-it begins with a brace, something that a worker tells the others.
+A line is an order of the parent's (`drain`, `cut`, `reload`, `again`; `lost 2`: the worker of that
+number has ended), a worker's `ready`, or, when it begins with a brace, something that a worker
+tells the others.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import socket
 
 READY = b"ready"
 DRAIN, CUT, RELOAD, AGAIN = b"drain", b"cut", b"reload", b"again"
+LOST = b"lost "
 MOST = 1 << 20
 """Bytes that may wait for one who does not read; of what workers tell each other more is lost."""
 _PIECE = 1 << 16

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from llm_passthrough.workers.channel import AGAIN, CUT, DRAIN, READY, RELOAD, Channel
+from llm_passthrough.workers.channel import AGAIN, CUT, DRAIN, LOST, READY, RELOAD, Channel
 from llm_passthrough.workers.port import Port, PortError
 from llm_passthrough.workers.seat import Seat
 
@@ -147,6 +147,9 @@ class Parent:
         self._relay(worker)  # what it told last
         worker.channel.close()
         worker.channel, worker.pid = Channel(), None
+        for other in self.workers:
+            if other is not worker:
+                other.channel.order(LOST + b"%d" % worker.number)
         code = os.waitstatus_to_exitcode(status)
         if self._code is not None:
             return

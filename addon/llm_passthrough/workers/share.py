@@ -1,8 +1,9 @@
 """What workers tell each other, a few times a second: what is new since the last time.
 
 Keys that rest, by their names and those of their providers; what clients have used; how many
-records and connections there are; and at once who may go on with which upload, by SHA-256 alone.
-No credential is ever told. Times are monotonic seconds: one machine has one such clock.
+records, connections and open requests there are; and at once who may go on with which upload, by
+SHA-256 alone. No credential is ever told. Times are monotonic seconds: one machine has one such
+clock.
 """
 
 import asyncio
@@ -73,10 +74,19 @@ class Share:
             self._pool.hear(told.get("used", {}))
             if health := told.get("health"):
                 self._others[told["from"]] = health
+                self._hear_crowds()
             if ticket := told.get("ticket"):
                 self._hear_ticket(*ticket)
         except (ValueError, TypeError, KeyError) as error:
             _LOG.error("what another worker told cannot be read: %s", type(error).__name__)
+
+    def forget(self, number: int) -> None:
+        """A worker is no more: nothing of it is open."""
+        self._others.pop(number, None)
+        self._hear_crowds()
+
+    def _hear_crowds(self) -> None:
+        self._gateway.crowd.hear(health["open"] for health in self._others.values())
 
     def _send(self, news: dict[str, Any]) -> None:
         self._seat.line.send(json.dumps({"from": self._seat.number} | news).encode())
@@ -147,6 +157,7 @@ class Share:
             "log": [tally.written, tally.dropped, tally.failed, tally.withheld, tally.fault],
             "connections": len(connections),
             "unrecorded": dict(connections.refused),
+            "open": self._gateway.crowd.told(),
         }
         if health == self._health:
             return None
