@@ -19,6 +19,11 @@ BODY = (
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: {GW}\r\nX-Smuggled: 1\r\n\r\n"
 
 
+def _content(data: bytes) -> bytes:
+    """Bytes of a body: without the credential."""
+    return data.replace(CLIENT, b"x" * len(CLIENT))
+
+
 @dataclass
 class Message:
     """A request that is still to be spoilt. `body` is as it goes on the wire.
@@ -42,8 +47,9 @@ class Message:
         writes there goes where he sends it."""
         lines = [self.method + b" " + self.target + self.version, *self.lines, b"", b""]
         head, blank, rest = self.end.join(lines).partition(b"\r\n\r\n")
-        rest = rest.replace(CLIENT, b"x" * len(CLIENT))
-        return self.before + head + blank + rest + self.body + self.after
+        chunked = any(line.lower().startswith(b"transfer-encoding") for line in self.lines)
+        body = self.body if chunked else _content(self.body)  # there may be trailers
+        return self.before + head + blank + _content(rest) + body + self.after
 
 
 @dataclass(frozen=True)
@@ -398,7 +404,7 @@ def coding(chance: random.Random, message: Message) -> None:
     """A Transfer-Encoding, alone or beside a length."""
     lines = _framed(message) if chance.random() < 0.6 else message.lines
     message.lines = [*lines, chance.choice(_TE)]
-    message.body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(message.body), message.body)
+    message.body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(message.body), _content(message.body))
     message.whole = False
 
 

@@ -7,9 +7,11 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from live.fuzzgateways import naive, ours
 from live.fuzzing import hunt
-from live.mutations import BASES, MUTATIONS, Case, case
+from live.mutations import BASES, CLIENT, MUTATIONS, Case, case
 from live.shrinking import shrunk
 
 SEED = 20260
@@ -47,6 +49,14 @@ def test_every_mutation_can_be_done_to_every_request() -> None:
         for name in MUTATIONS:
             for seed in range(5):
                 Case(base, ((name, seed),)).message().data()
+
+
+@pytest.mark.parametrize("then", [("coding", 1), ("smuggled", 1)], ids=["in a chunk", "behind"])
+def test_a_credential_is_never_put_into_a_body(then: tuple[str, int]) -> None:
+    """A client's body goes where he sends it: that would be no leak."""
+    for seed in range(40):
+        data = Case(0, (("chunks", seed), then)).message().data()
+        assert CLIENT not in data.partition(b"\r\n\r\n")[2]
 
 
 def test_what_does_not_matter_is_cut_away() -> None:
