@@ -25,7 +25,7 @@ class Scene:
     size: int = 1 << 10
     connections: int = 16
     calls: int = 0
-    seconds: float = 2.5
+    seconds: float = 3.0
     longest: float = 0.8
     keep: bool = True
     tls: bool = False
