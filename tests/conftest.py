@@ -8,6 +8,7 @@ of those that decide about requests and secrets: `scripts/test` wants these whol
 import contextlib
 import faulthandler
 import gc
+import os
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -41,6 +42,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--measure-all", action="store_true", help="let coverage look at all tests (twice as long)"
     )
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One more than there are cores: many tests wait for something."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return (os.process_cpu_count() if sys.version_info >= (3, 13) else os.cpu_count() or 1) + 1
 
 
 def is_measured(item: pytest.Item) -> bool:
