@@ -39,7 +39,7 @@ LEVELS = (
     "layer",
     "lean",
     "replies keep tunnels endings pace",
-    "admit guard answers crowd",
+    "admit guard answers crowd fairness",
     "deadlines egress reflow talks",
     "sweep",
     "gateway web pages",

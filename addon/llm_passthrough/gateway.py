@@ -39,6 +39,7 @@ from llm_passthrough.egress import Egress
 from llm_passthrough.endings import Ending
 from llm_passthrough.errors import Refusal
 from llm_passthrough.exchange import Exchange
+from llm_passthrough.fairness import Fairness
 from llm_passthrough.flows import Refused, client_failed, client_fault, client_of, unreached
 from llm_passthrough.guard import guarded, quiet, unraised
 from llm_passthrough.pace import Pace
@@ -74,7 +75,7 @@ class Gateway:
         self.allowance = allowance or Memory()
         self.draining = False
         self.tunnels, self.tickets = Tunnels(), Tickets(clock)
-        self.crowd = Crowd(lambda: self.parts.config.limits)
+        self.crowd, self.fairness = Crowd(lambda: self.parts.config.limits), Fairness(clock)
         self.connections = Connections(
             clock, lambda: self.parts.config, lambda target: self.parts.routes.shape(target)
         )
@@ -117,6 +118,7 @@ class Gateway:
         if flow.error is None:  # else mitmproxy found it malformed, and says so in `error`
             self._admit(flow, exchange)
             if flow.response is None:
+                await self.fairness.turn(exchange.identity.client.name)
                 await self.allowance.take(exchange.identity.client)
 
     @guarded
