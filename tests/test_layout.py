@@ -15,6 +15,7 @@ from llm_passthrough.cli.desk import Desk
 from llm_passthrough.egress import Egress
 from llm_passthrough.gateway import Gateway
 from llm_passthrough.layer import PassthroughSignHook
+from llm_passthrough.resumption import Resumption
 from llm_passthrough.talks import Talks
 from llm_passthrough.views import LastCalls, Notes
 from mitmproxy.hooks import all_hooks
@@ -40,7 +41,7 @@ LEVELS = (
     "lean",
     "replies keep tunnels endings pace",
     "admit guard answers crowd fairness",
-    "deadlines egress reflow talks",
+    "deadlines egress reflow resumption talks",
     "sweep",
     "gateway web pages",
     "startup reloading proofs shutdown",
@@ -53,7 +54,7 @@ LEVELS = (
 MITMPROXY = frozenset(
     "gateway guard reloading egress tunnels keep seal http1 heads intake uploads layer flows "
     "sweep websocket pace transport admit attach views web replies cli pages reflow canary decoy "
-    "lean talks proofs".split()
+    "lean talks proofs resumption".split()
 )
 OPENS_SECRETS = frozenset({"wire", "seal", "tokens"})
 # Methods of our addons that mitmproxy does not call; `load` it calls without a hook class.
@@ -61,6 +62,7 @@ HELPERS = {
     Gateway: {"refuse", "watch", "end_overdue", "finish_all", "swap"},
     Egress: {
         "allow",
+        "destination",
         "withdraw",
         "hang_up",
         "has_unsent",
@@ -72,6 +74,7 @@ HELPERS = {
         "pause",
     },
     Talks: {"look"},
+    Resumption: {"forget"},
     Life: {"start", "prepare", "greet"},
     Notes: {"write", "close", "own"},
     LastCalls: set(),

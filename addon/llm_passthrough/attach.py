@@ -72,10 +72,11 @@ def attach(
     with _faults_end():
         gateway = life.start(master, early)
     first = (gateway, gateway.egress, gateway.talks, *life.views)
-    for addon in first:
+    last = gateway.resumption  # behind the addon that makes the TLS connections
+    for addon in (*first, last):
         master.addons.register(addon)
     # A new list: mitmproxy may be walking over the old one.
-    master.addons.chain = [life, *first, *master.addons.chain]
+    master.addons.chain = [life, *first, *master.addons.chain, last]
 
 
 def rehearse(master: Any, env: Mapping[str, str] = os.environ) -> "tuple[Life, Parts]":

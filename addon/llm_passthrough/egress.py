@@ -19,6 +19,7 @@ from llm_passthrough.flows import client_of
 from llm_passthrough.guard import unraised
 from llm_passthrough.intake import Overdue
 from llm_passthrough.leftovers import Leftovers
+from llm_passthrough.providers import Origin
 from llm_passthrough.transport import (
     close,
     is_congested,
@@ -59,6 +60,11 @@ class Egress:
     def withdraw(self, client: Client) -> None:
         """The client's request is over."""
         self._signed.pop(client.id, None)
+
+    def destination(self, client: Client) -> Origin | None:
+        """The provider's origin that the client's present request may go to."""
+        exchange = self._signed.get(client.id)
+        return exchange.origin if exchange is not None and exchange.onward is None else None
 
     def hang_up(self, flow: http.HTTPFlow) -> None:
         """End the upstream's side of a flow; mitmproxy then calls the `error` hook."""

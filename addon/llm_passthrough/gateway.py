@@ -45,6 +45,7 @@ from llm_passthrough.guard import guarded, quiet, unraised
 from llm_passthrough.pace import Pace
 from llm_passthrough.providers import Target
 from llm_passthrough.record import Body, Fault, Outcome
+from llm_passthrough.resumption import Resumption
 from llm_passthrough.said import cleaned
 from llm_passthrough.seal import Sealed
 from llm_passthrough.sinks.writer import Writer
@@ -82,6 +83,7 @@ class Gateway:
         self.egress = Egress(
             clock, self.tunnels, lambda: self.parts.clients.required, self.connections
         )
+        self.resumption = Resumption(clock, self.egress.destination)
         self.talks = Talks(self.live, self, writer.put, self._finish, self.egress.end_talk)
         self.pace = Pace(clock, self.egress.pause)
         self._clock = clock
@@ -274,6 +276,7 @@ class Gateway:
     def swap(self, parts: Parts) -> None:
         """Go on with other parts; what is open ends with those it was admitted with."""
         self.parts = parts
+        self.resumption.forget()
         self.writer.knows(parts.redactor, parts.config.prices)
 
     def finish_all(self) -> None:
