@@ -35,8 +35,9 @@ from llm_passthrough.providers import Origin
 
 _LONGEST = 3600.0
 """Seconds after which a certificate is looked at again (RFC 8446 4.6.1)."""
-_PLACES, _EACH = 64, 8
-"""How many origins are remembered, and how many sessions of each; one serves once (C.4)."""
+_PLACES, _EACH = 32, 32
+"""How many origins are remembered, and how many sessions of each: one serves one connection (RFC
+8446 C.4), and leaves one behind, so that as many connections at once find theirs."""
 # mitmproxy's options that say what is trusted, and how it is spoken with.
 _OPTIONS = frozenset(
     "ssl_insecure ssl_verify_upstream_trusted_ca ssl_verify_upstream_trusted_confdir client_certs "
