@@ -3,7 +3,7 @@
 # It needs `here`, the folder of these scripts, and gives `prepare run`, `prepare dev`, `prepare_old_sdks` and `prepare_tool`.
 # What it says goes to stderr: stdout belongs to the program that is started.
 
-EXTRAS=azure,google,pages,prices
+EXTRAS=azure,google,pages,prices,redis
 
 # shellcheck disable=SC2154 # the caller sets `here`
 ROOT=$(CDPATH='' cd -P -- "$here/.." && pwd) # -P: where `here` is a link, its .. is not the link's

@@ -527,3 +527,32 @@ def test_the_records_may_lie_in_the_home_folder(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert log_path(Config()) == tmp_path / ".llm-passthrough" / "records.jsonl"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param(f"redis://:{SECRET}@[::1", id="no address"),
+        pytest.param(f"http://:{SECRET}@host", id="another scheme"),
+        pytest.param(f"redis://:{SECRET}@", id="no host"),
+        pytest.param(f"redis://:{SECRET}@host/name", id="no number of a database"),
+        pytest.param(f"redis://host?password={SECRET}", id="options"),
+        pytest.param(f"redis://:{SECRET}@host:port", id="no port"),
+    ],
+)
+def test_what_is_no_url_of_redis_is_said_without_it(url: str) -> None:
+    (fault,) = faults(share={"redis": url})
+    assert fault.startswith("file: share.redis: must be a URL such as redis://host:6379/0")
+
+
+def test_the_url_of_redis_is_redacted_and_not_shown() -> None:
+    url = f"rediss://me:{SECRET}@host:6380/1"
+    built = parts({"SHARED": url}, share={"redis": "env.SHARED"})
+    assert SECRET not in repr(built.share)
+    assert built.redactor(f"{url} {SECRET}") == "[redacted] [redacted]"
+
+
+def test_without_the_library_sharing_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (fault,) = faults(share={"redis": "redis://host"})
+    assert fault == "file: share.redis: needs redis; pip install 'llm-passthrough[redis]'"

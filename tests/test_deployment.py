@@ -22,7 +22,7 @@ def test_its_configuration_is_one_of_the_gateway() -> None:
     assert parts.config.shutdown.drain_seconds == 60
 
 
-@pytest.mark.parametrize("text", YAMLS[1:], ids=["envoy", "envoy's cluster", "kubernetes"])
+@pytest.mark.parametrize("text", YAMLS[1:], ids=["redis", "envoy", "envoy's cluster", "kubernetes"])
 def test_the_yaml_of_others_is_yaml(text: str) -> None:
     assert YAML(typ="safe").load(text)
 

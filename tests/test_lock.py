@@ -16,7 +16,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RUN = ("azure", "google", "pages", "prices")
+RUN = ("azure", "google", "pages", "prices", "redis")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 # Put together here, as no such name may stand in any file.
 HOSTS = tuple(

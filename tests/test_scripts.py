@@ -224,7 +224,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory, good: str) -> Iterator[Check
 def test_the_first_start_says_each_step_on_stderr(ready: Checkout) -> None:
     making, installing = ready.said
     assert making.startswith("==> making .venv with ")
-    assert "installing llm-passthrough[azure,google,pages,prices]" in installing
+    assert "installing llm-passthrough[azure,google,pages,prices,redis]" in installing
 
 
 def test_an_unchanged_start_is_silent_and_quick(ready: Checkout) -> None:

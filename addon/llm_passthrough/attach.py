@@ -34,6 +34,7 @@ from llm_passthrough import (
 )
 from llm_passthrough.allowance import Memory
 from llm_passthrough.build import Parts, build, writer_of
+from llm_passthrough.bus import Bus
 from llm_passthrough.clients import is_local, is_loopback
 from llm_passthrough.errors import ConfigError
 from llm_passthrough.gateway import Gateway
@@ -122,6 +123,7 @@ class Life:
         self._env = env
         self._seat = seat
         self._share: Share | None = None
+        self._bus: Bus | None = None
         self._cut = asyncio.Event()
         self._begun: Startup | None = None
         self._gateway: Gateway | None = None
@@ -159,7 +161,8 @@ class Life:
         shown = self._console if self._shows(master, settings.console) else None
         self.views = views.addons(master)
         past = partial(spent.before, settings.log)
-        pool = Pool(life_of(seat), past, seat.began) if seat else None
+        shared = seat is not None or parts.share is not None
+        pool = Pool(life_of(seat), past, seat.began if seat else None) if shared else None
         allowance = pool or Memory(past)
         number = 1 if seat is None else seat.number
         writer = writer_of(parts, shown, *self.views[:1], spent.Meter(allowance), worker=number)
@@ -174,8 +177,10 @@ class Life:
             text = "limits.connections: open files are enough for %d only; see ulimit -n"
             _LOG.warning(text, room)
         self.reloading = Reloading(gateway, self._begun.file, self._begun.asked, self._env)
-        if seat is not None and pool is not None:
+        if pool is not None:
             self._share = Share(seat, gateway, pool)
+            self._bus = self._share.connect(parts, number)
+        if seat is not None:
             transport.listen_on(seat.sockets, BACKLOG, one_by_one=seat.turns)
         return gateway
 
@@ -194,19 +199,17 @@ class Life:
         await self._listen_as_configured()
         if self._begun.demo is not None:
             await self._begun.demo.start()
-        self._tasks = [
-            asyncio.create_task(self._gateway.watch()),
-            asyncio.create_task(self.reloading.follow()),
-        ]
         gateway = self._gateway
-        if self._share is not None and self._seat is not None:
+        if self._seat is not None:
             await self._seat.join(self._told)
-            self._tasks.append(asyncio.create_task(self._share.follow()))
         else:
             # Windows has no such signal, and only a main thread gets one.
             with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
                 loop = asyncio.get_running_loop()
                 loop.add_signal_handler(signal.SIGHUP, self.reloading.reload)
+        parts = (self.reloading, self._share, self._bus)
+        lives = [gateway.watch(), *(part.follow() for part in parts if part is not None)]
+        self._tasks = [asyncio.create_task(life) for life in lives]
         if any(client.limits.budgeted for client in gateway.parts.clients.all):
             gateway.allowance.prepare()
         calls_url = pages.install(ctx.master, lambda: gateway.parts.config.log)

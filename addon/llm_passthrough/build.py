@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydantic import SecretStr
 from rich.console import Console
 
+from llm_passthrough import bus
 from llm_passthrough.clients import Clients, Door, is_local
 from llm_passthrough.config import Config
 from llm_passthrough.errors import ConfigError, Findings
@@ -23,6 +25,7 @@ from llm_passthrough.redact import Redactor
 from llm_passthrough.retention import path_of, prune_jsonl
 from llm_passthrough.routes import Route, Routes
 from llm_passthrough.seal import plain
+from llm_passthrough.settings import SettingError, readable_by_others
 from llm_passthrough.sinks.console import ConsoleSink
 from llm_passthrough.sinks.jsonl import Jsonl
 from llm_passthrough.sinks.sqlite import Sqlite
@@ -51,6 +54,8 @@ class Parts:
     forward: Forward
     clients: Clients
     warnings: tuple[str, ...] = ()
+    share: SecretStr | None = None
+    """Where Redis is, by which machines tell each other; its password stands in it."""
 
     @property
     def own_ports(self) -> frozenset[int]:
@@ -80,9 +85,10 @@ class Builder:
         self._check_listen()
         table = self._table()
         clients = self._identities.of(config.clients, self._known(table), config.log)
+        share, hidden = self._share(config.share.redis)
         if faults := self._findings.faults:
             raise ConfigError(*(f"{self._name}: {fault}" for fault in faults))
-        secrets = (*self._upstreams.keys.secrets, *self._identities.secrets)
+        secrets = (*self._upstreams.keys.secrets, *self._identities.secrets, *hidden)
         return Parts(
             config,
             Routes.of(tuple(table)),
@@ -95,7 +101,23 @@ class Builder:
             self._forward(),
             clients,
             tuple(f"{self._name}: {warning}" for warning in self._findings.warnings),
+            share,
         )
+
+    def _share(self, reference: str | None) -> tuple[SecretStr | None, list[SecretStr]]:
+        """Where Redis is, and what of it is a secret."""
+        place = "share.redis"
+        if reference is None:
+            return None, []
+        if not bus.installed():
+            self._findings.fault(place, bus.MISSING)
+        if path := readable_by_others(reference):
+            self._findings.warn(place, f"other users can read {path}; chmod 600 it")
+        try:
+            return bus.url_of(reference, self._env)
+        except SettingError as error:
+            self._findings.fault(place, str(error))
+            return None, []
 
     def _known(self, table: Iterable[Route]) -> Known:
         """What the rules for a client may name; a key that is switched off has a name too."""

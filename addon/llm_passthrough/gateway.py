@@ -75,6 +75,7 @@ class Gateway:
         self.live: WeakKeyDictionary[http.HTTPFlow, Exchange] = WeakKeyDictionary()
         self.allowance = allowance or Memory()
         self.draining = False
+        self.shared: Callable[[], str] | None = None  # whether other machines hear of us
         self.tunnels, self.tickets = Tunnels(), Tickets(clock)
         self.crowd, self.fairness = Crowd(lambda: self.parts.config.limits), Fairness(clock)
         self.connections = Connections(
@@ -238,7 +239,9 @@ class Gateway:
         tally, now, wall = self.writer.tally, self._clock(), time.time()
         used = partial(used_by, self.parts.clients.all, self.allowance)
         told = self.connections.told
-        state = status.State(tally, now, local, wall, used, self.draining, self.tickets, told)
+        state = status.State(
+            tally, now, local, wall, used, self.draining, self.tickets, told, self.shared
+        )
         page = admit.judged(flow, exchange, self.parts, state, tunnel)
         if page is not None:
             flow.response = replies.page(*page, flow.request.method, exchange.permission)

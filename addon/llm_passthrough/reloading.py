@@ -51,6 +51,8 @@ class Reloading:
             return _unchanged(where(error))
         if asked.log != settings.log:
             warnings = [*warnings, "log: takes effect at the next start, but for what is captured"]
+        if asked.share != settings.share:
+            warnings = [*warnings, "share: takes effect at the next start"]
         before, self._sockets = self._sockets, _sockets(asked)
         if before != self._sockets:
             warnings = [*warnings, "listen: host, ports and workers take effect at the next start"]
@@ -87,6 +89,7 @@ def _as_running(new: config.Config, old: config.Config) -> config.Config:
         update={
             "listen": new.listen.model_copy(update=listen),
             "log": old.log.model_copy(update=log),
+            "share": old.share,
         }
     )
 

@@ -19,7 +19,8 @@ class State:
     `local`: somebody on this machine asks; keys and `clients` (what each of them used) are nobody
     else's business. `draining`: the gateway ends, and takes no more requests.
     `tickets` are those of uploads that were begun. `traffic` tells what is open, and what was
-    refused before there was a record of it.
+    refused before there was a record of it. `shared`: whether other machines hear of us, `ok` or
+    `away`; None where nothing is shared.
     """
 
     tally: Tally
@@ -30,6 +31,7 @@ class State:
     draining: bool = False
     tickets: Tickets | None = None
     traffic: Callable[[], object] | None = None
+    shared: Callable[[], str] | None = None
 
 
 def page(routes: Routes, method: str, target: bytes, state: State) -> Page | None:
@@ -63,6 +65,8 @@ def _health(routes: Routes, state: State, more: bytes) -> Page:
     failing = "draining" if state.draining else "failing" if tally.fault else None
     value: dict[str, object] = {"status": failing or ready}
     value |= {"providers": states, "log": log}
+    if state.shared is not None:
+        value["share"] = state.shared()
     if state.local and state.traffic is not None:
         value["traffic"] = state.traffic()
     if more == b"clients" and state.clients is not None:

@@ -217,6 +217,12 @@ class Log(Section):
     refused_per_minute: Number = 1000
 
 
+class Share(Section):
+    """By what gateways on several machines tell each other: a URL, or a reference to one."""
+
+    redis: str | None = None
+
+
 class Timeouts(Section):
     """How long the gateway waits, for a provider and for a client; in seconds."""
 
@@ -274,6 +280,7 @@ class Config(Section):
     prefixes: Aliases = Aliases()
     routes: tuple[RouteEntry, ...] = ()
     log: Log = Log()
+    share: Share = Share()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     shutdown: Shutdown = Shutdown()

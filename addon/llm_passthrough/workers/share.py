@@ -3,7 +3,7 @@
 Keys that rest, by their names and those of their providers; what clients have used; how many
 records, connections and open requests there are; and at once who may go on with which upload, by
 SHA-256 alone. No credential is ever told. Times are monotonic seconds: one machine has one such
-clock.
+clock. Other machines are told of keys and clients only; see `machines`.
 """
 
 import asyncio
@@ -14,10 +14,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from llm_passthrough.build import Parts, log_path
+from llm_passthrough.bus import Bus
 from llm_passthrough.clients import Identity
 from llm_passthrough.gateway import Gateway
 from llm_passthrough.keyring import KeyRing, KeyState
 from llm_passthrough.sinks.writer import Tally
+from llm_passthrough.workers.machines import Machines, Rest, identity
 from llm_passthrough.workers.pool import Pool
 from llm_passthrough.workers.seat import Seat
 
@@ -29,24 +32,39 @@ type _Rest = tuple[float, float, str, int]
 """The fields of a KeyState."""
 
 
-def life_of(seat: Seat) -> str:
+def life_of(seat: Seat | None) -> str:
     """A name for a worker that the one who takes its place does not have."""
-    return f"{seat.number}.{os.getpid()}"
+    return f"{1 if seat is None else seat.number}.{os.getpid()}"
 
 
 class Share:
-    """One worker's part in it. `pool` is the gateway's allowance."""
+    """One worker's part in it; without a `seat`, that of the only one. `pool` is the gateway's
+    allowance, `machines` the way to those on other machines."""
 
-    def __init__(self, seat: Seat, gateway: Gateway, pool: Pool) -> None:
+    def __init__(self, seat: Seat | None, gateway: Gateway, pool: Pool) -> None:
         self._seat = seat
         self._gateway = gateway
         self._pool = pool
         self._rests: dict[tuple[str, str], _Rest] = {}
         self._health: dict[str, Any] = {}
         self._others: dict[int, dict[str, Any]] = {}
+        self._heard: set[str] = set()
+        self.machines: Machines | None = None
+        if seat is None:
+            return
         gateway.writer.tally.others = self._tallies
         gateway.connections.more = self._traffic
         gateway.tickets.tell = self._ticket
+
+    def connect(self, parts: Parts, number: int) -> Bus | None:
+        """The line to other machines, where there is one. Raises ConfigError."""
+        if parts.share is None:
+            return None
+        machine = identity(log_path(parts.config))
+        self.machines = machines = Machines(machine, self._pool, self, first=number == 1)
+        machines.bus = bus = Bus(parts.share, machines)
+        self._gateway.shared = lambda: bus.state
+        return bus
 
     async def follow(self) -> None:
         """Tell what is new, until cancelled."""
@@ -56,7 +74,14 @@ class Share:
 
     def look(self) -> None:
         """Tell what is new, if anything is."""
-        news = {"keys": self._new_rests(), "used": self._pool.news(), "health": self._new_health()}
+        keys, used = self._new_rests(), self._pool.news()
+        if self.machines is not None:
+            names = self._heard.union(self._pool.learn(), *used.values())
+            self._heard.clear()
+            self.machines.tell(keys, names)
+        if self._seat is None:
+            return
+        news = {"keys": keys, "used": used, "health": self._new_health()}
         if any(news.values()):
             self._send({name: value for name, value in news.items() if value})
 
@@ -70,8 +95,9 @@ class Share:
         try:
             told = json.loads(line)
             for rest in told.get("keys", ()):
-                self._hear_rest(*rest)
+                self.hear_rest(*rest)
             self._pool.hear(told.get("used", {}))
+            self._heard.update(*told.get("used", {}).values())
             if health := told.get("health"):
                 self._others[told["from"]] = health
                 self._hear_crowds()
@@ -89,20 +115,22 @@ class Share:
         self._gateway.crowd.hear(health["open"] for health in self._others.values())
 
     def _send(self, news: dict[str, Any]) -> None:
+        assert self._seat is not None
         self._seat.line.send(json.dumps({"from": self._seat.number} | news).encode())
 
     # -- keys -----------------------------------------------------------------------------------
 
-    def _rings(self) -> Iterator[KeyRing]:
+    def rings(self) -> Iterator[KeyRing]:
+        """The key rings of all routes, each once."""
         routes = self._gateway.parts.routes.table
         rings = {id(up.ring): up.ring for route in routes for up in route.upstreams}
         yield from rings.values()
 
-    def _new_rests(self) -> list[tuple[object, ...]]:
+    def _new_rests(self) -> list[Rest]:
         """Keys that were laid to rest, or that answer well again, since the last time."""
-        told: list[tuple[object, ...]] = []
+        told: list[Rest] = []
         present: dict[tuple[str, str], _Rest] = {}
-        for ring in self._rings():
+        for ring in self.rings():
             for name, state in list(ring.states.items()):
                 key, rest = (ring.provider, name), _rest(state)
                 before = self._rests.get(key)
@@ -116,12 +144,12 @@ class Share:
         self._rests = present
         return told
 
-    def _hear_rest(
+    def hear_rest(
         self, provider: str, name: str, since: float, until: float, why: str, strikes: int
     ) -> None:
         """Another worker's rest holds here where it is the longer one; a good answer there ends the
         rest that it was an answer after, and no later one."""
-        ring = next((ring for ring in self._rings() if ring.provider == provider), None)
+        ring = next((ring for ring in self.rings() if ring.provider == provider), None)
         if ring is None or name not in {key.name for key in ring.keys}:
             return
         state = ring.states.setdefault(name, KeyState())
@@ -169,6 +197,7 @@ class Share:
 
     def _traffic(self) -> dict[str, object]:
         """Of all workers; of the others as they told it last."""
+        assert self._seat is not None
         connections, others = self._gateway.connections, self._others.values()
         refused = sum((Counter(health["unrecorded"]) for health in others), connections.refused)
         return {
