@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from live.harness import Authority
+from live.authorities import Authority
 from llm_passthrough.providers import Origin
 from llm_passthrough.resumption import Resumption
 from mitmproxy.addons.tlsconfig import TlsConfig

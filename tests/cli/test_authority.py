@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from live.harness import Authority as OtherAuthority
+from live.authorities import Authority as OtherAuthority
 from llm_passthrough.cli.authority import (
     AuthorityError,
     authority,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
-from live.harness import Authority as OtherAuthority
+from live.authorities import Authority as OtherAuthority
 from llm_passthrough.cli import bundle
 from llm_passthrough.cli.authority import Authority, authority, certificates
 from llm_passthrough.cli.variables import (

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live.authorities import NAMES, Authority
 from live.harness import (
     CLIENT_KEY,
     KEYS,
-    NAMES,
     TOKEN,
-    Authority,
     Gateway,
     Provider,
     body_of,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from live.harness import NAMES, Authority, Gateway, Provider, Upstream, config_for, names_addon
+from live.authorities import NAMES, Authority
+from live.harness import Gateway, Provider, Upstream, config_for, names_addon
 from live.scene import Scene
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import atexit
 import contextlib
-import datetime
 import functools
 import http.client
 import itertools
@@ -14,7 +13,6 @@ import re
 import shutil
 import signal
 import socket
-import ssl
 import struct
 import subprocess
 import sys
@@ -25,12 +23,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from llm_passthrough.demo import DemoProvider
 
+from live.authorities import mitmproxys
 from live.nursery import EARLY, Child, Nursery
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,17 +38,6 @@ KEYS = {
 TOKEN = "ya29.REAL-OAUTH-TOKEN-0123456789"
 CLIENT_KEY = "sk-CLIENT-CANARY-9876543210"
 WEB_PASSWORD = "of-mitmweb-CANARY-8765432109"
-NAMES = (
-    "api.openai.com",
-    "api.anthropic.com",
-    "generativelanguage.googleapis.com",
-    "aiplatform.googleapis.com",
-    "us-central1-aiplatform.googleapis.com",
-    "europe-west4-aiplatform.googleapis.com",
-    "aiplatform.us.rep.googleapis.com",
-    "aiplatform.eu.rep.googleapis.com",
-    "my-resource.openai.azure.com",
-)
 
 
 def free_port() -> int:
@@ -163,7 +147,7 @@ def password(args: tuple[str, ...]) -> list[str]:
     return [] if given else ["--set", f"web_password={WEB_PASSWORD}"]
 
 
-_authority: list[Path] = []  # the files of the one that the first gateway made
+_authority = functools.cache(mitmproxys)
 
 
 class Gateway:
@@ -171,8 +155,9 @@ class Gateway:
 
     It comes out of the nursery: the real program in a process and a folder of its own, on real
     sockets, but its interpreter is warm (live/nursery.py says what differs), and mitmproxy's
-    authority is the one that the first gateway made. `real` starts the installed command anew.
-    With LLM_PASSTHROUGH_TEST_FLAVOUR=serve what would be `mitmdump -s` is `serve`, if it can be.
+    authority is there already (quick to load). `real` starts the installed command anew.
+    With LLM_PASSTHROUGH_TEST_FLAVOUR=serve what would be `mitmdump -s` is `serve`, if it can be;
+    not when the test is about what `serve` has not, as a script or mitmproxy's own file (`script`).
     """
 
     def __init__(
@@ -185,6 +170,7 @@ class Gateway:
         port: int | None = None,
         wait: bool = True,
         real: bool = False,
+        script: bool = False,
         output: Path | None = None,
     ) -> None:
         self.folder = folder
@@ -196,8 +182,8 @@ class Gateway:
         self._records = Lines()
         real = real or any(map(EARLY.match, env or {}))
         more = {"HOME": str(folder), "PYTHONUNBUFFERED": "1"} | (env or {})
-        ours = SCRIPT.name == "passthrough.py"
-        if program == "mitmdump" and FLAVOUR == "serve" and ours and not real:
+        script = script or SCRIPT.name != "passthrough.py"
+        if program == "mitmdump" and FLAVOUR == "serve" and not (script or real):
             program, args, scripts = as_serve(args)
             more |= {"LLM_PASSTHROUGH_TEST_SCRIPTS": scripts} if scripts else {}
         command = self._command(program, config, args)
@@ -223,10 +209,11 @@ class Gateway:
 
     def _borrow(self) -> None:
         folder = self.folder / "mitm"
-        if _authority and not folder.exists():
+        if not folder.exists():
             folder.mkdir(0o700)
-            for file in _authority:
-                shutil.copy(file, folder)  # with its mode
+            for name, data in _authority().items():
+                (folder / name).write_bytes(data)
+                (folder / name).chmod(0o600)
 
     def _command(
         self, program: str, config: dict[str, Any] | None, args: tuple[str, ...]
@@ -281,7 +268,6 @@ class Gateway:
                     2,
                 )
                 if answer.startswith(b"HTTP/1.1 "):
-                    _authority[:] = _authority or self.folder.glob("mitm/mitmproxy-*")
                     return
             time.sleep(0.01)
         raise AssertionError(f"the gateway does not answer:\n{self.output}")
@@ -383,55 +369,6 @@ def status_of(answer: bytes) -> int:
 
 def body_of(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
-
-
-class Authority:
-    """A certificate authority of the tests' own, and a server certificate for provider names."""
-
-    def __init__(self, folder: Path, names: tuple[str, ...] = NAMES) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
-        self.ca_file = folder / "test-ca.pem"
-        ca = self._builder(self._name, self._key.public_key()).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
-        )
-        self.ca_file.write_bytes(self._pem(ca.sign(self._key, hashes.SHA256())))
-        self._folder = folder
-        self.context = self.server_context(names)
-
-    def server_context(self, names: tuple[str, ...], days: int = 1) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        builder = self._builder(subject, key.public_key(), days).add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
-        )
-        file = self._folder / f"server-{key.public_key().public_numbers().x:x}"[:40]
-        private = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        file.write_bytes(self._pem(builder.sign(self._key, hashes.SHA256())) + private)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
-
-    def _builder(self, subject: x509.Name, key: Any, days: int = 1) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        start = now - datetime.timedelta(days=2)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(start)
-            .not_valid_after(now + datetime.timedelta(days=days))
-        )
-
-    @staticmethod
-    def _pem(certificate: x509.Certificate) -> bytes:
-        return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def names_addon(folder: Path, ports: dict[str, int]) -> Path:

@@ -222,4 +222,4 @@ def _with_file(folder: Path, upstream: Upstream, *lines: str) -> Gateway:
     (folder / "mitm").mkdir(0o700)
     (folder / "mitm" / "config.yaml").write_text("\n".join(lines) + "\n")
     program = "mitmweb" if lines[0].startswith("web") else "mitmdump"
-    return Gateway(folder, config_for(upstream.url), program, wait=False)
+    return Gateway(folder, config_for(upstream.url), program, wait=False, script=True)

@@ -349,7 +349,7 @@ def test_a_script_that_is_reloaded_keeps_guarding_and_serving(
     script = tmp_path / "passthrough.py"
     shutil.copy(SCRIPT, script)
     monkeypatch.setattr(harness, "SCRIPT", script)
-    with running(tmp_path / "gateway", config_for(provider.url)) as gateway:
+    with running(tmp_path / "gateway", config_for(provider.url), script=True) as gateway:
         oracles = Oracles(gateway, (provider,))
         loads = gateway.output.count("Loading script")
         oracles.mark()

@@ -19,18 +19,8 @@ import pytest
 from llm_passthrough.cli import clients_file
 from websockets.sync.client import connect
 
-from live.harness import (
-    CLIENT_KEY,
-    KEYS,
-    NAMES,
-    Authority,
-    Gateway,
-    Provider,
-    Upstream,
-    Wire,
-    credentials,
-    status_of,
-)
+from live.authorities import NAMES, Authority
+from live.harness import CLIENT_KEY, KEYS, Gateway, Provider, Upstream, Wire, credentials, status_of
 from live.oracles import Listener, Oracles
 
 TOKEN = "client-token-0123456789abcdef"

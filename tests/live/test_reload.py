@@ -115,6 +115,14 @@ def test_a_changed_file_is_read_again(running: Reloading, at_once: bool) -> None
     running.until(lambda: record_of("/chat/completions")["key"] == "new", "a record")
 
 
+def test_serve_without_a_terminal_tells_of_it(provider: Provider, tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path, config_for(provider.url), "serve")
+    try:
+        Reloading(gateway, provider).write(json.dumps(config_for(provider.url)), DONE)
+    finally:
+        gateway.stop()
+
+
 def test_a_file_that_is_written_in_place_is_read_when_it_is_whole(running: Reloading) -> None:
     document = json.dumps(with_key(running.read(), NEW))
     with running.file.open("w") as file:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from live.authorities import Authority
 from live.harness import (
     KEYS,
-    Authority,
     Gateway,
     Upstream,
     Wire,

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 from llm_passthrough.cli.variables import PLACEHOLDER
 
+from live.authorities import NAMES, Authority
 from live.harness import (
     BIN,
     KEYS,
-    NAMES,
-    Authority,
     Gateway,
     Provider,
     clean_environment,

@@ -18,10 +18,9 @@ from typing import Any
 
 import pytest
 
+from live.authorities import NAMES, Authority
 from live.harness import (
     KEYS,
-    NAMES,
-    Authority,
     Gateway,
     Upstream,
     Web,

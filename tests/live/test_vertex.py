@@ -23,11 +23,10 @@ from google.oauth2.credentials import Credentials
 from tokens.harness import TENANT, TokenServer
 from tokens.harness import Authority as TokenAuthority
 
+from live.authorities import NAMES, Authority
 from live.harness import (
     CLIENT_KEY,
     KEYS,
-    NAMES,
-    Authority,
     Gateway,
     Provider,
     Wire,

@@ -9,6 +9,7 @@ from typing import Literal
 import typer
 from mitmproxy import exceptions
 from mitmproxy.addons.termlog import TermLogHandler
+from mitmproxy.log import ALERT
 from mitmproxy.master import Master
 from mitmproxy.options import Options
 
@@ -64,13 +65,14 @@ async def _main(wish: Wish, seat: Seat | None = None) -> None:
 
 def _made(wish: Wish, *, runs: bool = True) -> Master:
     """What runs, with its options; one that does not run is the same, but for its scripts."""
-    logging.getLogger().setLevel(logging.INFO if wish.kind == "web" else logging.WARNING)
+    # A configuration that was read again is told at the level of mitmproxy's alerts.
+    logging.getLogger().setLevel(logging.INFO if wish.kind == "web" else ALERT)
     for noisy in ("tornado", "asyncio", "hpack"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     options = Options()
     named = {setting.partition("=")[0] for setting in wish.settings}
     master = master_of(wish.kind, options, named)
-    options.update(termlog_verbosity="warn", **wish.late)
+    options.update(termlog_verbosity="alert", **wish.late)
     settings = [one for one in wish.settings if runs or not one.startswith("scripts=")]
     options.set(*settings, defer=True)
     # Options of an addon that is not there yet wait for it.
