@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -39,18 +40,22 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, name: str) -> Any:
         """The command of that name, or None."""
-        if name not in _COMMANDS:
-            return None
-        module, attribute = _COMMANDS[name]
-        found: Any = getattr(import_module(f"{__name__}.{module}"), attribute)
-        if isinstance(found, typer.Typer):
-            command = get_command(found)
-        else:
-            alone = typer.Typer(add_completion=False)
-            alone.command(context_settings=_SETTINGS.get(name))(found)
-            command = get_command(alone)
-        command.name = name
-        return command
+        return _command(name) if name in _COMMANDS else None
+
+
+@cache
+def _command(name: str) -> Any:
+    """Made once: reading its options off its function takes longer than most commands do."""
+    module, attribute = _COMMANDS[name]
+    found: Any = getattr(import_module(f"{__name__}.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        command = get_command(found)
+    else:
+        alone = typer.Typer(add_completion=False)
+        alone.command(context_settings=_SETTINGS.get(name))(found)
+        command = get_command(alone)
+    command.name = name
+    return command
 
 
 app = typer.Typer(
