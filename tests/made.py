@@ -1,13 +1,13 @@
 """Records made as the gateway makes them: from facts, through the recorder, into a line."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llm_passthrough.record import Body, Cost, Facts, Record, Usage, line
-from llm_passthrough.recorder import build
+from llm_passthrough.recorder import _rfc3339, build
 from llm_passthrough.redact import Redactor
 
 START = 1_790_000_000.0  # 2026-09-21T14:13:20Z
@@ -64,6 +64,15 @@ def record(
         timing_ms=replace(made.timing_ms, first_token=first_token),
         session=session or made.session,
     )
+
+
+def series(moments: Sequence[tuple[str, float]], **facts: Any) -> list[Record]:
+    """The same call again and again, each with its id and its start: one is made, as that takes
+    longest, and the last shows that the others are what they would be."""
+    one = record("one", **facts)
+    made = [replace(one, id=id, time=_rfc3339(started)) for id, started in moments]
+    assert not moments or made[-1] == record(*moments[-1], **facts)
+    return made
 
 
 def id_at(started: float, tail: str = "0123456789abcdef") -> str:

@@ -63,7 +63,12 @@ def ids(ledger: Ledger, span: Span | None = None, *, newest_first: bool = True) 
 
 
 def a_minute_each(count: int, **changes: Any) -> list[Record]:
-    return [made.record(f"{number:04d}", T + number * 60, **changes) for number in range(count)]
+    return made.series([(f"{number:04d}", T + number * 60) for number in range(count)], **changes)
+
+
+def hourly() -> list[Record]:
+    """A month, with an id for each hour."""
+    return made.series([(f"{n:04d}", T + n * 3600) for n in range(720)], answered="x" * 3000)
 
 
 def talk(id_: str, started: float, turns: int, **ending: Any) -> list[Record]:
@@ -358,8 +363,7 @@ def test_a_file_that_retention_removes_meanwhile_is_no_fault(tmp_path: Path) -> 
 @pytest.mark.parametrize("newest_first", [False, True], ids=["forwards", "backwards"])
 def test_a_span_is_sought_not_read(newest_first: bool, tmp_path: Path) -> None:
     """Of a log of a month, an hour costs the hour and the day behind it, at most."""
-    hourly = [made.record(f"{n:04d}", T + n * 3600, answered="x" * 3000) for n in range(720)]
-    path = as_jsonl(tmp_path, hourly)
+    path = as_jsonl(tmp_path, hourly())
     touched = Count()
     read = lines_of.forwards if not newest_first else lines_of.backwards
     with path.open("rb") as file:
@@ -376,10 +380,10 @@ def test_a_span_is_sought_not_read(newest_first: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong_by", [-40 * 86_400, 40 * 86_400], ids=["back", "ahead"])
 def test_one_wrong_clock_hides_no_record_beside_it(wrong_by: float, tmp_path: Path) -> None:
-    hourly = [made.record(f"{n:04d}", T + n * 3600, answered="x" * 3000) for n in range(720)]
-    for number in range(0, 720, 7):
-        hourly[number] = made.record("wrong", T + number * 3600 + wrong_by, answered="x" * 3000)
-    path = as_jsonl(tmp_path, hourly)
+    strange = [("wrong", T + number * 3600 + wrong_by) for number in range(0, 720, 7)]
+    records = hourly()
+    records[::7] = made.series(strange, answered="x" * 3000)
+    path = as_jsonl(tmp_path, records)
     for number in (1, 100, 355, 400, 719):
         if number % 7:
             found = ids(open_ledger(path), Span(T + number * 3600, T + number * 3600 + 1))
@@ -391,8 +395,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         folder = tmp_path / str(count)
         folder.mkdir()
         with (folder / "records.jsonl").open("wb") as file:
-            for number in range(count):
-                file.write(line(made.record(started=T + number, answered="x" * 20_000)))
+            moments = [(made.id_at(T + number), T + number) for number in range(count)]
+            file.writelines(map(line, made.series(moments, answered="x" * 20_000)))
         ledger = open_ledger(folder)
         tracemalloc.start()
         for newest_first in (False, True):
@@ -412,7 +416,7 @@ def test_a_thousand_calls_at_once_are_not_all_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonl, "_MOST_HELD", 1 << 20)
-    records = [made.record(f"{n:04d}", T, answered="x" * 8_000) for n in range(1000)]
+    records = made.series([(f"{n:04d}", T) for n in range(1000)], answered="x" * 8_000)
     ledger = open_ledger(made.log(tmp_path / "records.jsonl", records))
     del records
     tracemalloc.start()
@@ -587,7 +591,7 @@ def test_follow_waits_for_a_database(tmp_path: Path) -> None:
 
 
 def test_sqlite_is_read_page_by_page_while_it_is_written_and_pruned(tmp_path: Path) -> None:
-    path = as_sqlite(tmp_path, [made.record(f"{n:04d}", T + n) for n in range(1200)])
+    path = as_sqlite(tmp_path, made.series([(f"{n:04d}", T + n) for n in range(1200)]))
     reading = open_ledger(path).read(Span(), Count(), newest_first=False)
     found = [next(reading).row.id for _ in range(10)]
     as_sqlite(tmp_path, [made.record("9999", T + 9999)])
@@ -672,7 +676,7 @@ def test_a_reader_and_a_writer_at_once(tmp_path: Path) -> None:
     """Whatever is caught in the middle: each record comes once, in order, none is torn."""
     path = tmp_path / "records.jsonl"
     sink = Jsonl(path, 30_000, 1e9)
-    records = [made.record(f"{n:04d}", T + n) for n in range(300)]
+    records = made.series([(f"{n:04d}", T + n) for n in range(300)])
 
     def write() -> None:
         for one in records:

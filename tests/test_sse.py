@@ -82,13 +82,18 @@ def test_lines_are_cut() -> None:
 
 
 _VALUES = st.recursive(
-    st.integers() | st.text(alphabet='a"\\[]{}, é\n'),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('k"\\{'), inner),
+    st.integers() | st.text(alphabet='a"\\[]{}, é\n', max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text('k"\\{', max_size=4), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
 
-@given(st.lists(st.dictionaries(st.text("k}"), _VALUES), max_size=4), st.data())
+@given(
+    st.lists(st.dictionaries(st.text("k}", max_size=4), _VALUES, max_size=3), max_size=4), st.data()
+)
 def test_any_cut_gives_the_same_items_of_an_array(
     values: list[dict[str, object]], data: st.DataObject
 ) -> None:

@@ -1,5 +1,6 @@
 """Bundles: real programs trust our CA by them, and go on trusting whom they trusted before."""
 
+import json
 import os
 import shutil
 import ssl
@@ -178,11 +179,24 @@ def server(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     httpd.server_close()
 
 
-PYTHON = {
-    "httpx": "import httpx, sys; print(httpx.get(sys.argv[1]).text)",
-    "requests": "import requests, sys; print(requests.get(sys.argv[1]).text)",
-    "urllib": "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())",
-}
+PYTHON = """
+import httpx, json, requests, sys, urllib.request
+
+def library():
+    return urllib.request.urlopen(sys.argv[1]).read().decode()
+
+def said(get):
+    try:
+        return get()
+    except (httpx.ConnectError, OSError) as error:
+        return str(error)
+
+print(json.dumps({
+    "httpx": said(lambda: httpx.get(sys.argv[1]).text),
+    "requests": said(lambda: requests.get(sys.argv[1]).text),
+    "urllib": said(library),
+}))
+"""
 NODE = """
 const client = process.argv[1].startsWith('https') && require('https')
 client.get(process.argv[1], answer => answer.on('data', data => console.log(String(data))))
@@ -199,30 +213,52 @@ public class Get {
 @pytest.fixture(scope="module")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Commands that print what a URL gives."""
-    java = tmp_path_factory.mktemp("java") / "Get.java"
-    java.write_text(JAVA)
+    folder = tmp_path_factory.mktemp("java")
+    java = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    (folder / "Get.java").write_text(JAVA)
+    if shutil.which("java"):  # as `java Get.java` does, but once
+        compiler = [*java, "-m", "jdk.compiler/com.sun.tools.javac.Main", "-nowarn"]
+        subprocess.run([*compiler, str(folder / "Get.java")], check=True, timeout=60)
     return {
-        **{name: [sys.executable, "-c", code] for name, code in PYTHON.items()},
         "curl": ["curl", "-sS"],
         "node": ["node", "-e", NODE],
-        "java": ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", str(java)],
+        "java": [*java, "-cp", str(folder), "Get"],
     }
 
 
-@pytest.mark.parametrize("name", [*PYTHON, "curl", "node", "java"])
+def trusting(ca: Authority) -> tuple[dict[str, str], dict[str, str]]:
+    """An environment without our variables, and the same with them."""
+    bare = {"PATH": os.environ["PATH"], "HOME": str(ca.folder)}
+    trust, _ = bundle.trust(ca, bare)
+    values = variables(Mode.proxy, Reach("127.0.0.1", 9), trust, bare)
+    # The server is on loopback, for which no proxy is asked.
+    return bare, bare | {key: value for key, value in values.items() if value is not None}
+
+
+@pytest.mark.parametrize("name", ["curl", "node", "java"])
 def test_a_program_trusts_our_ca_by_its_variable_and_not_without(
     ca: Authority, server: str, clients: dict[str, list[str]], name: str
 ) -> None:
     command = [*clients[name], server]
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not here")
-    bare = {"PATH": os.environ["PATH"], "HOME": str(ca.folder)}
-    trust, _ = bundle.trust(ca, bare)
-    values = variables(Mode.proxy, Reach("127.0.0.1", 9), trust, bare)
-    # The server is on loopback, for which no proxy is asked.
-    env = bare | {key: value for key, value in values.items() if value is not None}
+    bare, env = trusting(ca)
     good = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert good.stdout.strip() == "hello", good.stderr
     bad = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=60)
     assert bad.returncode != 0
     assert "hello" not in bad.stdout
+
+
+def test_pythons_libraries_trust_our_ca_by_their_variables_and_not_without(
+    ca: Authority, server: str
+) -> None:
+    told = []
+    for env in trusting(ca):
+        command = [sys.executable, "-c", PYTHON, server]
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        told.append(json.loads(ended.stdout))
+    without, with_them = told
+    assert with_them == dict.fromkeys(("httpx", "requests", "urllib"), "hello")
+    for name, error in without.items():
+        assert "certificate verify failed" in error.lower(), name

@@ -121,11 +121,18 @@ def as_sqlite(folder: Path, records: list[Record]) -> Path:
     return folder / "records.sqlite"
 
 
-@pytest.fixture(params=[as_jsonl, as_sqlite], ids=["jsonl", "sqlite"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The day as a log, both ways."""
-    path: Path = request.param(tmp_path, a_day())
+@pytest.fixture(scope="module", params=[as_jsonl, as_sqlite], ids=["jsonl", "sqlite"])
+def day(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The day as a log, both ways; nobody writes to it."""
+    path: Path = request.param(tmp_path_factory.mktemp("day"), a_day())
     return path
+
+
+@pytest.fixture
+def log(day: Path, tmp_path: Path) -> Path:
+    """A copy of the day's log."""
+    shutil.copytree(day.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / day.name
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The turn before and after a call, among many others and in both stores."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def at(seconds: float, asked: object, **facts: Any) -> Record:
     return record(started=START + seconds, asked=asked, **facts)
 
 
+@cache
 def others(start: float, opening: str = "Other {}") -> list[Record]:
     return [at(start + n / 1000, said(opening.format(n), "x", "y")) for n in range(OTHERS)]
 
