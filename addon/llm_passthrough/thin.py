@@ -17,12 +17,9 @@ _STRING = 1024  # of a longer string this much stays
 _RUN = 256  # of a longer run of numbers this much stays
 _RUN_BYTES = b"0123456789+-.eE, \t\r\n"
 
-# As many short strings, with little between them, as there are in one go. A quote behind a
-# backslash may be in the string or end it: such a string is looked at on its own.
-_SHORT = re.compile(rb'(?:[^"]{0,%d}+"[^"]{0,%d}+(?<!\\)")*+[^"]{0,%d}+' % (_RUN, _STRING, _RUN))
-_BACKSLASH = 0x5C
-_END = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_WHOLE_ESCAPES = re.compile(rb"(?:[^\\]++|\\u.{4}|\\[^u])*+", re.DOTALL)
+# As many short strings, with little between them, as there are in one go.
+_SHORT = re.compile(rb'(?:[^"]{0,%d}+"[^"]{0,%d}+")*+[^"]{0,%d}+' % (_RUN, _STRING, _RUN))
+_ESCAPE = 6  # bytes of the longest
 _LONG_RUN = re.compile(rb"([-+.\deE,\s]{%d})[-+.\deE,\s]+(?=(.?))" % _RUN, re.DOTALL)
 
 _NUMBERS = re.compile(rb"\[[-+0-9.eE, \r\n]{64,}+\]")
@@ -36,28 +33,31 @@ class Thinner:
 
     def __init__(self) -> None:
         self._string = False  # inside a string, else between strings
-        self._escaped = False  # the piece before ended in an odd number of backslashes
+        self._escaped = False  # the piece before ended in the first half of an escape
         self._held = bytearray()  # the start of the string, or of the run of numbers, being read
         self._length = 0  # the whole length of that
 
     def feed(self, piece: bytes) -> bytes:
         out: list[bytes] = []
         at = 0
+        mask = _masked(b"_" + piece[1:] if self._escaped and piece else piece)
+        self._escaped = mask.endswith(b"\\") if piece else self._escaped
         while at < len(piece):
-            at = self._inside(piece, at, out) if self._string else self._outside(piece, at, out)
+            look = self._inside if self._string else self._outside
+            at = look(piece, mask, at, out)
         return b"".join(out)
 
     def end(self) -> bytes:
         """What was held back."""
         return bytes(self._held) if self._string else self._run(b"")
 
-    def _outside(self, piece: bytes, at: int, out: list[bytes]) -> int:
-        match = _SHORT.match(piece, at)
+    def _outside(self, piece: bytes, mask: bytes, at: int, out: list[bytes]) -> int:
+        match = _SHORT.match(mask, at)
         end = match.end() if match else at
         self._between(piece[at:end], out)
         if end == len(piece):
             return end
-        quote = piece.find(b'"', end)
+        quote = mask.find(b'"', end)
         if quote == end:  # a string that is long, or that goes on in the next piece
             out.append(self._run(b'"') + b'"')
             self._string = True
@@ -66,33 +66,16 @@ class Thinner:
         self._between(piece[end:stop], out, long=True)
         return stop
 
-    def _inside(self, piece: bytes, at: int, out: list[bytes]) -> int:
-        end = self._close(piece, at)
+    def _inside(self, piece: bytes, mask: bytes, at: int, out: list[bytes]) -> int:
+        end = mask.find(b'"', at)
         self._hold(piece[at : end if end >= 0 else len(piece)], _STRING)
         if end < 0:
             return len(piece)
         held = bytes(self._held)
-        if self._length > _STRING:  # never half an escape
-            match = _WHOLE_ESCAPES.match(held)
-            held = match[0] if match else b""
-        out.append(held + b'"')
+        out.append((_without_half(held) if self._length > _STRING else held) + b'"')
         self._string, self._length = False, 0
         self._held.clear()
         return end + 1
-
-    def _close(self, piece: bytes, start: int) -> int:
-        """Where the string ends in this piece, else -1."""
-        if self._escaped:
-            self._escaped = False
-            start += 1
-        end = piece.find(b'"', start)
-        if end >= start and (end == start or piece[end - 1] != _BACKSLASH):
-            return end
-        if end >= 0 and (match := _END.match(piece, start)):
-            return match.end() - 1
-        left = len(piece) - max(len(piece.rstrip(b"\\")), start)
-        self._escaped = left % 2 == 1
-        return -1
 
     def _between(self, span: bytes, out: list[bytes], long: bool = False) -> None:
         """Text that is no long string; a run of numbers at its end may go on in the next piece."""
@@ -115,6 +98,20 @@ class Thinner:
         self._held.clear()
         self._length = 0
         return held + _mend(held, following) if cut else held
+
+
+def _masked(text: bytes) -> bytes:
+    """The same with no escaped backslash or quote in it: each quote begins or ends a string."""
+    if b"\\" not in text:
+        return text
+    return text.replace(rb"\\", b"__").replace(rb'\"', b"__")
+
+
+def _without_half(text: bytes) -> bytes:
+    """The start of a string, without the half of an escape that it may end in."""
+    last = _masked(text).rfind(b"\\", 1 - _ESCAPE)
+    half = last == len(text) - 1 or text[last + 1 : last + 2] == b"u"
+    return text[:last] if last >= 0 and half else text
 
 
 def _shorter(match: re.Match[bytes]) -> bytes:
