@@ -207,7 +207,7 @@ def line(record: Record) -> bytes:
         response = replace(response, body=_BODY)
     if not long:
         return _ADAPTER.dump_json(record) + b"\n"
-    pieces: list[bytes] = []
+    pieces: list[bytes | memoryview] = []
     rest = _ADAPTER.dump_json(replace(record, request=request, response=response))
     for body in long:
         before, _, rest = rest.partition(_BODY.encode())
@@ -215,10 +215,10 @@ def line(record: Record) -> bytes:
     return b"".join((*pieces, rest, b"\n"))
 
 
-def _as_json(body: str) -> Iterator[bytes]:
+def _as_json(body: str) -> Iterator[memoryview]:
     """A long text piece by piece: no other thread runs while one is made."""
     for at in range(0, len(body), _IN_ONE_GO):
-        yield to_json(body[at : at + _IN_ONE_GO])[1:-1]
+        yield memoryview(to_json(body[at : at + _IN_ONE_GO]))[1:-1]
 
 
 def schema() -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Redactor:
         trace = _trace(line)
         numbers = memoryview(trace)[: len(trace) // _PIECE * _PIECE].cast("Q")
         for at in range(0, len(numbers), _WINDOW // _PIECE):
-            some = numbers[at : at + _WINDOW // _PIECE]
+            some = numbers[at : at + _WINDOW // _PIECE].tolist()
             for pieces in self._pieces:
                 if not pieces.isdisjoint(some):
                     return True

@@ -6,6 +6,7 @@ bytes are not touched either way.
 
 import hashlib
 from collections.abc import Callable
+from io import BytesIO
 from typing import Protocol
 
 
@@ -25,7 +26,6 @@ class Tee:
 
     __slots__ = (
         "_clock",
-        "_copy",
         "_digest",
         "_ear",
         "_kept",
@@ -46,8 +46,7 @@ class Tee:
         self._ear = ear
         self._clock = clock
         # One buffer, not a list of chunks: a stream may come in pieces of a few bytes each.
-        self._kept = bytearray()
-        self._copy = b""
+        self._kept = BytesIO()
         self._digest: _Digest | None = None
         self.size = 0
         self.first: float | None = None
@@ -76,28 +75,26 @@ class Tee:
     def _keep(self, chunk: bytes) -> None:
         if self._digest is None:
             if self.size <= self._limit:
-                self._kept += chunk
+                self._kept.write(chunk)
                 return
             # From here on the copy is not whole any more, so that the digest is kept running.
-            self._digest = hashlib.sha256(self._kept)
-            self._kept += chunk[: self._limit - len(self._kept)]
+            self._digest = hashlib.sha256(self._kept.getbuffer())
+            self._kept.write(chunk[: self._limit - self._kept.tell()])
         self._digest.update(chunk)
 
     @property
     def copy(self) -> bytes:
-        """The first `limit` bytes of what went by; made once, whoever asks for it again."""
-        if len(self._copy) != len(self._kept):
-            self._copy = bytes(self._kept)
-        return self._copy
+        """The first `limit` bytes of what went by; not copied for whoever asks at the end."""
+        return self._kept.getvalue()
 
     @property
     def truncated(self) -> bool:
         """Whether more went by than the copy holds."""
-        return self.size > len(self._kept)
+        return self.size > self._kept.tell()
 
     def sha256(self) -> str | None:
         """The SHA-256 of everything that went by, in hex, or None if not everything was seen;
         costs time in proportion to the copy."""
         if self.blind is not None:
             return None
-        return (self._digest or hashlib.sha256(self._kept)).hexdigest()
+        return (self._digest or hashlib.sha256(self.copy)).hexdigest()

@@ -104,7 +104,7 @@ def _masked(text: bytes) -> bytes:
     """The same with no escaped backslash or quote in it: each quote begins or ends a string."""
     if b"\\" not in text:
         return text
-    return text.replace(rb"\\", b"__").replace(rb'\"', b"__")
+    return text.replace(rb"\\", b"__").replace(rb"\"", b"__")
 
 
 def _without_half(text: bytes) -> bytes:

@@ -2,13 +2,15 @@
 
 import gc
 import logging
+import platform
+import resource
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 from llm_passthrough import lean
 from llm_passthrough.cli import launch
-from llm_passthrough.lean import handler, messages
+from llm_passthrough.lean import handler, memory, messages
 from llm_passthrough.lean.handler import Handler
 from llm_passthrough.lean.master import Lists
 from llm_passthrough.lean.plain import Plain
@@ -326,3 +328,17 @@ def test_hooks_of_connections_are_about_one_thing() -> None:
     for name, kind in hooks.all_hooks.items():
         if issubclass(kind, server.commands.StartHook):
             assert len(kind(None).args()) == 1, name  # type: ignore[call-arg]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_memory_that_one_body_needed_is_there_for_the_next() -> None:
+    memory.keep()
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            bytearray(3 << 20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 2 * (3 << 20) // resource.getpagesize()

@@ -14,6 +14,7 @@ from mitmproxy.flow import Flow
 from mitmproxy.master import Master
 from mitmproxy.options import Options
 
+from llm_passthrough.lean import memory
 from llm_passthrough.lean.plain import Plain
 
 _ALLOCATIONS = 50_000
@@ -39,7 +40,8 @@ class Lean(Master):
 
 
 def settle() -> None:
-    """What is there now is not looked through again, and what comes not often."""
+    """What is there now is not looked through again, and what comes not often; memory is kept."""
+    memory.keep()
     gc.collect()
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS, 20, 50)
