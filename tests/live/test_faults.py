@@ -4,6 +4,7 @@ Threat catalogue: H01 and H04 exceptions in every function that a hook calls, H1
 a second copy, a script that is reloaded or taken away.
 """
 
+import mmap
 import os
 import shutil
 import time
@@ -18,10 +19,10 @@ from live.harness import CLIENT_KEY, KEYS, SCRIPT, Gateway, Provider, Web, confi
 from live.oracles import Heard, Listener, Oracles, found, talk
 from live.test_secrets import CHAT, chat, until
 
-# Loaded beside the addon: every function of these modules raises when the file `fault` names it,
-# and writes its name to the file `called` when that says `trace`.
+# Loaded beside the addon: every function of these modules raises when the file `fault` names it
+# and an error, and writes its name to the file `called` when that says `trace`.
 INJECTOR = '''
-import asyncio, functools, importlib, inspect, sys
+import asyncio, functools, importlib, inspect, mmap, sys
 from pathlib import Path
 from mitmproxy import exceptions
 HERE = Path(__file__).parent
@@ -34,15 +35,21 @@ ERRORS = {
     "RecursionError": RecursionError, "MemoryError": MemoryError, "KeyError": KeyError,
     "GeneratorExit": GeneratorExit, "StopIteration": StopIteration, "OSError": OSError,
 }
+# Asked at each call of each function, a thousand times in a request: so it lies in memory.
+with (HERE / "fault").open("rb") as file:
+    FAULT = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
 def wrapped(function, name):
+    start = name.encode() + b" "
+
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        wanted, _, error = (HERE / "fault").read_text().partition(" ")
-        if wanted == "trace":
+        wanted = FAULT[:]
+        if wanted.startswith(b"trace "):
             with (HERE / "called").open("a") as file:
                 file.write(name + "\\n")
-        if wanted == name:
+        if wanted.startswith(start):
+            error = wanted.split()[1].strip(b"\\0").decode()
             raise ERRORS[error]("sk-TEXT-CANARY-0123456789")
         return function(*args, **kwargs)
     return wrapper
@@ -94,23 +101,26 @@ class Patient:
         self.folder = folder
         self.provider = provider
         (folder / "injector.py").write_text(INJECTOR)
-        self.break_nothing()
+        (folder / "fault").write_bytes(bytes(mmap.PAGESIZE))
+        with (folder / "fault").open("r+b") as file:
+            self._fault = mmap.mmap(file.fileno(), 0)
         args = ("-s", str(folder / "injector.py"))
         self.gateway = Gateway(folder / "gateway", config_for(provider.url), args=args)
         self.oracles = Oracles(self.gateway, (provider,), clients=(CLIENT_KEY, TEXT))
         self.tried: set[str] = set()
 
-    def break_nothing(self) -> None:
-        (self.folder / "fault").write_text("- -")
+    def put(self, fault: str) -> None:
+        """Let a fault be in force; no fault has no name."""
+        self._fault[:] = fault.encode().ljust(mmap.PAGESIZE, b"\0")
 
     def ask(self, fault: str, data: bytes) -> tuple[Heard, list[Any]]:
         """What came of a request while `fault` (a function and an error) is in force."""
         self.oracles.mark()
-        (self.folder / "fault").write_text(fault)
+        self.put(fault)
         try:
             heard = talk(self.gateway.port, data)
         finally:
-            self.break_nothing()
+            self.put("")
         return heard, self.oracles.new()
 
     def called(self, data: bytes) -> list[str]:
