@@ -16,6 +16,7 @@ from live.harness import (
     BIN,
     KEYS,
     Gateway,
+    borrow,
     clean_environment,
     config_for,
     free_port,
@@ -87,7 +88,8 @@ def naive(folder: Path) -> Iterator[Ground]:
     script = folder / "naive.py"
     script.write_text(NAIVE.replace("{url}", first.url).replace("{key}", KEYS["openai"]))
     command = [str(BIN / "mitmdump"), "-q", "-s", str(script), "-p", str(port)]
-    command += ["--set", f"confdir={folder}", "-s", str(names_addon(folder, {}))]
+    borrow(folder / "mitm")
+    command += ["--set", f"confdir={folder}/mitm", "-s", str(names_addon(folder, {}))]
     with (folder / "output.log").open("wb") as log:  # not from the nursery: nothing of ours in it
         process = subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment())
     for _ in range(600):

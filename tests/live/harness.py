@@ -150,6 +150,15 @@ def password(args: tuple[str, ...]) -> list[str]:
 _authority = functools.cache(mitmproxys)
 
 
+def borrow(folder: Path) -> None:
+    """Put mitmproxy's authority into its folder, if that is new: to make one takes a second."""
+    if not folder.exists():
+        folder.mkdir(0o700, parents=True)
+        for name, data in _authority().items():
+            (folder / name).write_bytes(data)
+            (folder / name).chmod(0o600)
+
+
 class Gateway:
     """A gateway process: `program` is mitmdump, mitmweb (with -s) or serve, web (the command).
 
@@ -196,7 +205,7 @@ class Gateway:
     ) -> subprocess.Popen[bytes] | Child:
         with self.log_path.open("wb") as log:
             if not real:
-                self._borrow()
+                borrow(self.folder / "mitm")
                 return nursery().start(command, env, self.folder, log.fileno())
             return subprocess.Popen(
                 command,
@@ -206,14 +215,6 @@ class Gateway:
                 cwd=self.folder,
                 env=env,
             )
-
-    def _borrow(self) -> None:
-        folder = self.folder / "mitm"
-        if not folder.exists():
-            folder.mkdir(0o700)
-            for name, data in _authority().items():
-                (folder / name).write_bytes(data)
-                (folder / name).chmod(0o600)
 
     def _command(
         self, program: str, config: dict[str, Any] | None, args: tuple[str, ...]

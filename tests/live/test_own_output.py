@@ -26,6 +26,7 @@ from live.harness import (
     Upstream,
     Web,
     Wire,
+    borrow,
     clean_environment,
     config_for,
     free_port,
@@ -297,7 +298,8 @@ def test_it_starts_and_serves_without_any_standard_stream(
     log = {"path": str(tmp_path / "records.jsonl")}
     file.write_text(json.dumps(config_for(upstream.url, log=log)))
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", str(BIN / "llm-passthrough"), "serve"]
-    command += ["--port", str(port), "--config", str(file), "--set", f"confdir={tmp_path}"]
+    borrow(tmp_path / "mitm")
+    command += ["--port", str(port), "--config", str(file), "--set", f"confdir={tmp_path}/mitm"]
     env = clean_environment() | {"HOME": str(tmp_path)}
     with subprocess.Popen(command, cwd=tmp_path, env=env) as process:
         try:

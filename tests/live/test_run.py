@@ -20,13 +20,15 @@ from live.harness import (
     KEYS,
     Gateway,
     Provider,
+    borrow,
     clean_environment,
     config_for,
     ended,
     free_port,
     names_addon,
+    nursery,
 )
-from live.oracles import DEADLINE, found
+from live.oracles import found
 from live.test_start import Terminal
 
 RUN = [str(BIN / "llm-passthrough"), "run"]
@@ -90,9 +92,11 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def run(
-    home: Path, *arguments: str, env: dict[str, str] | None = None
+    home: Path, *arguments: str, env: dict[str, str] | None = None, first: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """The command with its arguments, to its end."""
+    """The command with its arguments, to its end; the first time there is no authority yet."""
+    if not first:
+        borrow(home / ".mitmproxy")
     return ended([*RUN, *arguments], environment(home, **(env or {})), home, LONG)
 
 
@@ -122,7 +126,7 @@ def test_a_program_without_a_key_calls_the_demo_and_sees_no_real_key(tmp_path: P
     asked = "https://api.openai.com/v1/models"  # by the proxy
     real = {"OPENAI_API_KEY": KEYS["openai"], "ANTHROPIC_AUTH_TOKEN": KEYS["anthropic"]}
     code = PLAIN + f"print(web.urlopen('{asked}').status, *os.environ.items())"
-    got = run(tmp_path, "--demo", "--port", str(port), *python(code), env=real)
+    got = run(tmp_path, "--demo", "--port", str(port), *python(code), env=real, first=True)
     assert got.returncode == 0, got.stderr
     assert "You said: Hello!" in got.stdout
     assert PLACEHOLDER in got.stdout
@@ -140,6 +144,7 @@ def test_a_program_without_a_key_calls_the_demo_and_sees_no_real_key(tmp_path: P
 def test_ctrl_c_is_the_commands_and_the_gateway_outlives_it(tmp_path: Path) -> None:
     port = free_port()
     options = ["--demo", "--mode", "base-url", "--port", str(port)]
+    borrow(tmp_path / ".mitmproxy")
     terminal = Terminal(tmp_path, [sys.executable, "-c", AT_HOME, *RUN, *options, *python(PATIENT)])
     try:
         until(lambda: "begun" in terminal.text)
@@ -156,26 +161,38 @@ def test_ctrl_c_is_the_commands_and_the_gateway_outlives_it(tmp_path: Path) -> N
         terminal.stop()
 
 
-def test_no_gateway_stays_behind_when_run_itself_is_killed(tmp_path: Path) -> None:
-    port = free_port()
-    options = ["--demo", "--mode", "base-url", "--port", str(port)]
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str]:
+    """A run that had a gateway of its own and was killed: that one's port, and what was said."""
+    home, port = tmp_path_factory.mktemp("killed"), free_port()
+    borrow(home / ".mitmproxy")
+    env = {"OPENAI_BASE_URL": "https://api.groq.com/openai/v1", "OPENAI_API_KEY": KEYS["openai"]}
     process = subprocess.Popen(
-        [*RUN, *options, *python(PATIENT)],
-        env=environment(tmp_path),
+        [*RUN, "--mode", "base-url", "--port", str(port), *python(PATIENT)],
+        env=environment(home, **env),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdin
     assert process.stdout
     assert process.stdout.readline() == "begun\n"
     assert is_up(port)
     process.kill()
-    process.wait(DEADLINE)
+    _, said = process.communicate(timeout=LONG)  # the command's standard input ends: so does it
+    return port, said
+
+
+def test_no_gateway_stays_behind_when_run_itself_is_killed(killed: tuple[int, str]) -> None:
+    port, _ = killed
     until(lambda: not is_up(port))
-    with contextlib.suppress(OSError):
-        process.stdin.close()  # the command's too: it ends
-    process.stdout.close()
+
+
+def test_a_base_url_that_is_given_up_is_told(killed: tuple[int, str]) -> None:
+    """The key beside it would go to the usual host; here it goes nowhere."""
+    _, said = killed
+    assert "warning: OPENAI_BASE_URL names api.groq.com" in said
+    assert not found(KEYS.values(), said.encode())
 
 
 # -- a gateway that is there ----------------------------------------------------------------------
@@ -240,18 +257,14 @@ def test_options_behind_the_command_are_the_commands(home: Path, served: Gateway
     assert got.stdout == "--demo -c -- x y\n"
 
 
-def test_a_signal_is_passed_to_the_command(home: Path, served: Gateway) -> None:
-    process = subprocess.Popen(
-        [*RUN, "--port", str(served.port), "--", "sh", "-c", "echo begun; exec sleep 300"],
-        env=environment(home),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "begun\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(LONG) == 143
-    process.stdout.close()
+def test_a_signal_is_passed_to_the_command(home: Path, served: Gateway, tmp_path: Path) -> None:
+    command = [*RUN, "--port", str(served.port), "--", "sh", "-c", "echo begun; exec sleep 300"]
+    borrow(home / ".mitmproxy")
+    with (tmp_path / "said").open("w+b") as said:
+        process = nursery().start(command, environment(home), home, said.fileno())
+        until(lambda: (tmp_path / "said").read_bytes() == b"begun\n")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG) == 143
     assert served.process.poll() is None, "a gateway that was joined goes on"
 
 
@@ -279,15 +292,6 @@ def test_a_gateway_whose_records_are_elsewhere_is_told_of(tmp_path: Path, served
     assert got.stderr == (
         "llm-passthrough: the gateway that was joined writes its records elsewhere: no summary\n"
     )
-
-
-def test_a_base_url_that_is_given_up_is_told(tmp_path: Path) -> None:
-    """The key beside it would go to the usual host; here it goes nowhere."""
-    env = {"OPENAI_BASE_URL": "https://api.groq.com/openai/v1", "OPENAI_API_KEY": KEYS["openai"]}
-    got = run(tmp_path, "--mode", "base-url", "--port", "0", "--", "true", env=env)
-    assert got.returncode == 0
-    assert "warning: OPENAI_BASE_URL names api.groq.com" in got.stderr
-    assert not found(KEYS.values(), got.stderr.encode())
 
 
 # -- the proxy ------------------------------------------------------------------------------------

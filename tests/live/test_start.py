@@ -26,6 +26,7 @@ from live.harness import (
     SCRIPT,
     Gateway,
     Provider,
+    borrow,
     clean_environment,
     config_for,
     ended,
@@ -67,6 +68,8 @@ def test_it_serves_on_loopback_alone_and_ends_in_order(
 ) -> None:
     """D08: commands as they are installed; mitmdump's own default would be all interfaces."""
     real = program in ("mitmdump", "web")  # `serve` is started anew for the terminal below
+    if program != "mitmdump":  # the one that has to make an authority
+        borrow(tmp_path / "mitm")
     with running(tmp_path, config_for(provider.url), program=program, real=real) as gateway:
         answer = talk(gateway.port, request(CHAT, chat(program)))
         assert answer.status == 200
@@ -327,6 +330,7 @@ def at_terminal(
     file.write_text(json.dumps(config))
     port = free_port()
     command = [str(BIN / "llm-passthrough"), "serve", "--port", str(port), "--config", str(file)]
+    borrow(folder / "mitm")
     terminal = Terminal(folder, [*command, "--set", f"confdir={folder}/mitm"])
     try:
         _until(lambda: _is_up(port), terminal)
@@ -396,6 +400,7 @@ def test_it_runs_inside_mitmproxys_full_screen(tmp_path: Path, provider: Provide
     port = free_port()
     command = [str(BIN / "mitmproxy"), "-s", str(SCRIPT), "--listen-port", str(port)]
     options = ["--set", f"passthrough_config={file}", "--set", f"confdir={tmp_path}/mitm"]
+    borrow(tmp_path / "mitm")
     terminal = Terminal(tmp_path / "home", command + options)
     try:
         _until(lambda: _is_up(port), terminal)
