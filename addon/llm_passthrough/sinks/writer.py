@@ -23,6 +23,10 @@ type Chore = tuple[str, Callable[[], object]]
 _CHORES_EVERY = 600.0
 """Seconds between two rounds of chores, such as the removal of old records."""
 
+_PAUSE = 0.01
+"""Seconds for which records that follow each other closely wait for each other: each time that the
+writer wakes, it and the event loop take Python's lock from each other."""
+
 SWITCH_INTERVAL = 0.0005
 """Seconds for which the writer may make the event loop wait for Python's lock; for
 sys.setswitchinterval, by whoever starts both. With Python's own 5 ms the loop would be that late
@@ -161,6 +165,8 @@ class Writer:
         while (facts := self._queue.get()) is not None:
             self._record(facts)
             self._bytes_out += _size(facts)
+            if self._queue.empty():
+                time.sleep(_PAUSE)
             if self._chores and self._clock() >= self._chores_at:
                 self._chores_at = self._clock() + _CHORES_EVERY
                 for name, chore in self._chores:
