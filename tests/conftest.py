@@ -8,7 +8,6 @@ of those that decide about requests and secrets: `scripts/test` wants these whol
 import contextlib
 import faulthandler
 import gc
-import os
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -17,6 +16,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
+import processes
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from coverage import Coverage
@@ -39,16 +39,14 @@ UNMEASURED = ("live", "test_layout.py", "test_scripts.py", "test_corpus.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    processes.pytest_addoption(parser)
     parser.addoption(
         "--measure-all", action="store_true", help="let coverage look at all tests (twice as long)"
     )
 
 
-def pytest_xdist_auto_num_workers() -> int | None:
-    """One more than there are cores: many tests wait for something."""
-    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
-        return None
-    return (os.process_cpu_count() if sys.version_info >= (3, 13) else os.cpu_count() or 1) + 1
+def pytest_configure(config: pytest.Config) -> None:
+    processes.pytest_configure(config)
 
 
 def is_measured(item: pytest.Item) -> bool:

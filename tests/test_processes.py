@@ -1,0 +1,153 @@
+"""How tests are spread over processes: what is told of them is as if one had run them all."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+FIRST = """
+import os, warnings, pytest
+
+@pytest.fixture(scope="module")
+def once():
+    print("begun in the fixture")
+    yield os.getpid()
+    open("ended", "a").write("x")
+
+def test_one(once):
+    open("ran", "a").write("first\\n")
+    assert os.getpid() == once
+
+def test_another_in_the_same_process(once):
+    assert os.getpid() == once
+
+def test_what_is_printed_is_shown(once):
+    print("printed in the test")
+    os.system("echo printed by a child")
+    assert once == 0
+
+def test_skipped():
+    pytest.skip("for a reason")
+
+@pytest.mark.xfail(reason="not yet")
+def test_expected():
+    assert False
+
+def test_warning():
+    warnings.warn("beware of it", DeprecationWarning)
+"""
+SECOND = """
+import os, pytest
+
+def test_before():
+    pass
+
+def test_that_ends_its_process():
+    os._exit(7)
+
+@pytest.mark.parametrize("number", range(3))
+def test_after(number):
+    open("ran", "a").write(f"after {number}\\n")
+"""
+BROKEN = """
+import pytest
+
+@pytest.fixture
+def broken():
+    raise RuntimeError("no such thing")
+
+def test_setup(broken):
+    pass
+
+@pytest.fixture
+def late():
+    yield
+    raise RuntimeError("too late")
+
+def test_teardown(late):
+    pass
+"""
+
+
+def run(folder: Path, *options: str, **files: str) -> "subprocess.CompletedProcess[str]":
+    for name, text in files.items():
+        (folder / f"test_{name}.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-p", "processes"]
+    quick = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [*command, "-c", "/dev/null", "--rootdir", str(folder), *options, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder,
+        env={"PYTHONPATH": str(TESTS), "PATH": "/usr/bin:/bin", **quick},
+    )
+
+
+@pytest.mark.parametrize("number", ["0", "1", "3"])
+def test_all_is_told_once_whoever_ran_it(tmp_path: Path, number: str) -> None:
+    files = {"first": FIRST, "broken": BROKEN}
+    got = run(tmp_path, "-n", number, "-rA", **files)
+    assert got.returncode == 1
+    told = "2 failed, 4 passed, 1 skipped, 1 xfailed, 1 warning, 2 errors"
+    assert re.sub("1 failed, 4", "2 failed, 4", got.stdout).count(told) == 1, got.stdout
+    for text in ("beware of it", "no such thing", "too late", "for a reason", "not yet"):
+        assert text in got.stdout
+    assert "begun in the fixture" in got.stdout
+    assert "printed in the test\nprinted by a child\n" in got.stdout
+    assert (tmp_path / "ended").read_text() == "x"
+    assert (tmp_path / "ran").read_text() == "first\n"
+
+
+def test_a_process_that_ends_fails_its_test_and_another_goes_on(tmp_path: Path) -> None:
+    got = run(tmp_path, "-n", "2", second=SECOND)
+    assert got.returncode == 1
+    assert "1 failed, 4 passed" in got.stdout
+    assert "the process that ran it ended with 7" in got.stdout
+    assert "test_that_ends_its_process" in got.stdout
+    assert (tmp_path / "ran").read_text() == "after 0\nafter 1\nafter 2\n"
+
+
+def test_processes_that_end_again_and_again_end_the_run(tmp_path: Path) -> None:
+    each = "import os\ndef test_it():\n    os._exit(7)\n"
+    got = run(tmp_path, "-n", "2", **{f"number{number}": each for number in range(9)})
+    assert got.returncode == 1
+    assert "four processes ended in the middle of a test" in got.stdout
+
+
+def test_what_fails_to_end_after_the_last_test_fails_the_run(tmp_path: Path) -> None:
+    text = """
+import pytest
+
+@pytest.fixture(scope="session")
+def all_along():
+    yield
+    raise RuntimeError("too late")
+
+def test_it(all_along):
+    pass
+"""
+    got = run(tmp_path, "-n", "2", one=text, other="def test_other():\n    pass\n")
+    assert got.returncode == 1
+    assert "a process ended with 1 after its last test" in got.stdout
+    assert "too late" in got.stderr
+
+
+def test_the_first_failure_ends_a_run_that_wants_it(tmp_path: Path) -> None:
+    slow = "import time\ndef test_slow():\n    time.sleep(60)\n"
+    got = run(tmp_path, "-n", "2", "-x", slow=slow, wrong="def test_wrong():\n    assert False\n")
+    assert got.returncode == 1
+    assert "1 failed" in got.stdout
+    assert "stopping after 1 failures" in got.stdout
+
+
+def test_an_error_while_tests_are_collected_runs_none(tmp_path: Path) -> None:
+    got = run(tmp_path, "-n", "2", first=FIRST, wrong="import nothing_of_this_name\n")
+    assert got.returncode == 2
+    assert "nothing_of_this_name" in got.stdout
+    assert not (tmp_path / "ran").exists()
