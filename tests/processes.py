@@ -168,9 +168,10 @@ class Teller:
     def pytest_warning_recorded(
         self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any
     ) -> None:
-        message = warnings.WarningMessage(  # its own may not cross to another process
+        kind = warning_message.category
+        message = warnings.WarningMessage(  # itself might not cross to another process
             str(warning_message.message),
-            UserWarning,
+            kind if kind.__module__ == "builtins" else UserWarning,
             warning_message.filename,
             warning_message.lineno,
         )
@@ -219,6 +220,7 @@ def _run(session: pytest.Session, line: Connection) -> None:
         # What is torn down between two files is what no test of another file can need.
         path = tests[-1].path
         elsewhere = next((item for item in session.items if item.path != path), None)
+        session._setupstate.teardown_exact(tests[0])
         for test, following in itertools.pairwise((*tests, elsewhere)):
             test.ihook.pytest_runtest_protocol(item=test, nextitem=following)
             line.send(teller.take())

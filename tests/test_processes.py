@@ -151,3 +151,25 @@ def test_an_error_while_tests_are_collected_runs_none(tmp_path: Path) -> None:
     assert got.returncode == 2
     assert "nothing_of_this_name" in got.stdout
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_belongs_to_a_folder_ends_when_another_folder_begins(tmp_path: Path) -> None:
+    text = """
+import pytest
+
+@pytest.fixture(scope="package")
+def place():
+    yield
+    open("ended", "a").write("{name} ")
+
+def test_it(place):
+    pass
+"""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+        for file in ("test_a.py", "test_b.py"):
+            (tmp_path / name / file).write_text(text.replace("{name}", name))
+    got = run(tmp_path, "-n", "1")
+    assert got.returncode == 0, got.stdout
+    assert set((tmp_path / "ended").read_text().split()) == {"one", "two"}

@@ -54,7 +54,7 @@ class Bench:
     def replay(self, *args: str) -> Result:
         """The command, as the team would type it."""
         url, log = f"http://127.0.0.1:{self.gateway.port}", str(self.gateway.records_path)
-        command = ["replay", *args, "--gateway", url, "--file", log]
+        command = ["replay", "--gateway", url, "--file", log, *args]
         return CliRunner().invoke(app, command)
 
     def both(self, *args: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -142,6 +142,16 @@ def test_another_key(bench: Bench) -> None:
         _, again = bench.both(record["id"], "--key", key)
         assert again["key"] == key
         assert ("Authorization", f"Bearer {value}") in bench.provider.last().headers
+
+
+def test_an_earlier_replay_is_not_taken_for_this_one(bench: Bench, tmp_path: Path) -> None:
+    record = bench.call(CHAT, chat("Once more, and once more."))
+    _, earlier = bench.both(record["id"])
+    log = tmp_path / "log.jsonl"  # the gateway does not write there, and its record does not come
+    log.write_text(json.dumps(record) + "\n" + json.dumps(earlier) + "\n")
+    _, again = bench.both(record["id"], "--file", str(log))
+    assert again["id"] != earlier["id"]
+    assert again["timing_ms"]["gateway"] is None, "as it is seen from outside"
 
 
 @pytest.mark.parametrize("key", ["other", "openai-main"])

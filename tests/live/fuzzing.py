@@ -24,6 +24,7 @@ from live.mutations import Case, case
 from live.shrinking import shrunk
 
 _AT_ONCE = 8
+_ALONE = 3  # how often each case of a guilty batch is tried alone
 _FULL = 400  # cases between two looks at all records
 
 
@@ -82,7 +83,8 @@ def _asserted(check: Callable[[], None]) -> str | None:
 
 def _cornered(ground: Ground, seed: int, at: int, batch: list[Case], fault: str) -> Found:
     """Which of a batch it was, and the least of it that is still wrong."""
-    for number, each in enumerate(batch, at):
+    # Each more than once: what a busy machine does late is seen at another time.
+    for number, each in _ALONE * list(enumerate(batch, at)):
         alone = _alone(ground, each)
         if alone is not None:
             small = shrunk(each, lambda other: _alone(ground, other) is not None)

@@ -26,6 +26,8 @@ from llm_passthrough.sidebyside import known
 
 TOKEN = "LLM_PASSTHROUGH_TOKEN"  # noqa: S105 - the name of a variable
 _LOOK, _LOOKS, _RECENT = 0.1, 15, 50
+_ROUNDED = 0.001
+"""By how many seconds a record's time may be earlier than it was."""
 
 
 def replay(
@@ -111,9 +113,10 @@ def _noted(ledger: Ledger, ident: str, started: float) -> dict[str, Any] | None:
 
     Without it the call is told as it was seen from here.
     """
+    span = Span(since=started - _ROUNDED)  # an earlier replay of this call is not ours
     for _ in range(_LOOKS):
         try:
-            for entry in islice(ledger.read(Span(since=started - 1), Count()), _RECENT):
+            for entry in islice(ledger.read(span, Count()), _RECENT):
                 if ident.encode() in entry.text():
                     record = entry.record()
                     if record.get("replay_of") == ident:
