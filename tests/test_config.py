@@ -451,6 +451,12 @@ def example() -> dict[str, Any]:
     return document
 
 
+@pytest.fixture(scope="module")
+def shown() -> Config:
+    """The example as it is read."""
+    return config.load(EXAMPLE, {})[0]
+
+
 def test_the_example_loads_without_any_secret() -> None:
     assert config.load(EXAMPLE, {})[1] == []
 
@@ -472,18 +478,18 @@ def test_the_example_explains_every_option_and_says_its_default() -> None:
 
 
 @pytest.mark.parametrize("part", ["listen", "forward", "log", "timeouts", "limits", "console"])
-def test_the_example_shows_the_defaults(part: str) -> None:
-    assert getattr(config.load(EXAMPLE, {})[0], part) == getattr(Config(), part)
+def test_the_example_shows_the_defaults(shown: Config, part: str) -> None:
+    assert getattr(shown, part) == getattr(Config(), part)
 
 
-def test_a_gateway_can_be_built_from_the_example() -> None:
+def test_a_gateway_can_be_built_from_the_example(shown: Config) -> None:
     names = "OPENAI ANTHROPIC AZURE_OPENAI GEMINI VERTEX GROQ".split()
     env = {f"{name}_API_KEY": f"{name}-0123456789" for name in names}
     env |= {
         "AZURE_OPENAI_ENDPOINT": "https://example.openai.azure.com",
         "GOOGLE_CLOUD_PROJECT": "example-project",
     }
-    parts = build(config.load(EXAMPLE, {})[0], env, "example")
+    parts = build(shown, env, "example")
     assert "/groq" in {route.prefix for route in parts.routes.table}
     assert all(up.missing is None for route in parts.routes.table for up in route.upstreams)
     assert parts.warnings == ()

@@ -25,6 +25,7 @@ import pytest
 import websockets
 from google import genai
 from google.genai import types
+from live.authorities import Authority
 from llm_passthrough.demo import DemoProvider, Seen
 
 TOOL_TEXT = "use the tool please"
@@ -55,6 +56,15 @@ class Running:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
         self.loop.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each client reads whom it trusts when it is made, in 0.1 s; here nobody needs to be."""
+    with pytest.MonkeyPatch.context() as patch:
+        ca_file = Authority(tmp_path_factory.mktemp("roots")).ca_file
+        patch.setenv("SSL_CERT_FILE", str(ca_file))
+        yield
 
 
 @pytest.fixture(scope="module")
