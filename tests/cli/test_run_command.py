@@ -124,6 +124,8 @@ def test_a_gateway_runs_until_it_is_stopped(
         assert child.ended is None
         folders = (log.parent, log.parent.parent)
         assert [path.stat().st_mode & 0o777 for path in (log, *folders)] == [0o600, 0o700, 0o700]
+        if (maps := Path(f"/proc/{child._process.pid}/maps")).exists():
+            assert "markupsafe" not in maps.read_text(), "Flask's, of an addon that serve has not"
     finally:
         child.stop()
     assert child.ended == 0

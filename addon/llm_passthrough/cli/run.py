@@ -31,6 +31,9 @@ def serve(
     from llm_passthrough.cli.workers import count
 
     number = count(workers, config, demo, os.environ)
+    from llm_passthrough.cli import fewer
+
+    fewer.one_by_one()
     # mitmproxy takes a second to import: the other commands do not wait for it.
     from llm_passthrough.cli.launch import Wish, launch
 
