@@ -37,7 +37,7 @@ LEVELS = (
     "sinks seal http1 hosts identities resend upstreams spent cors flows heads",
     "intake verdict build status views transport framing turns",
     "uploads websocket exchange banner",
-    "layer",
+    "layer terminal",
     "lean",
     "replies keep tunnels endings pace",
     "admit guard answers crowd fairness",

@@ -16,10 +16,8 @@ from typing import Any
 
 from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
-from rich.console import Console
 
 from llm_passthrough import (
-    banner,
     canary,
     descriptors,
     layer,
@@ -43,6 +41,7 @@ from llm_passthrough.intake import Reader
 from llm_passthrough.reloading import Reloading
 from llm_passthrough.sinks.writer import SWITCH_INTERVAL
 from llm_passthrough.startup import Startup
+from llm_passthrough.terminal import Terminal
 from llm_passthrough.workers import seat as seats
 from llm_passthrough.workers.channel import AGAIN, CUT, DRAIN, LOST, RELOAD
 from llm_passthrough.workers.pool import Pool
@@ -128,7 +127,7 @@ class Life:
         self._begun: Startup | None = None
         self._gateway: Gateway | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._console = Console(highlight=False, file=said.steady(sys.stdout))
+        self._terminal = Terminal()
 
     def load(self, loader: Loader) -> None:
         """Our own options of mitmproxy."""
@@ -158,7 +157,7 @@ class Life:
         parts, seat = self.prepare(master, early), self._seat
         assert self._begun is not None
         settings = parts.config
-        shown = self._console if self._shows(master, settings.console) else None
+        shown = self._terminal.shown(master, settings.console)
         self.views = views.addons(master)
         past = partial(spent.before, settings.log)
         shared = seat is not None or parts.share is not None
@@ -223,19 +222,9 @@ class Life:
         calls_url: str | None = None,
         workers: int = 1,
     ) -> None:
-        """Say where to connect: to a person with mitmweb's address and token, to a log without."""
+        """Say where to connect."""
         demo = self._begun is not None and self._begun.demo is not None
-        web_url = getattr(ctx.master, "web_url", None)
-        if self._shows(ctx.master, parts.config.console):
-            lines = banner.lines(parts, addresses, demo, web_url, workers)
-            lines += [("", f"calls: {calls_url}")] if calls_url else []
-            self._console.print(banner.panel(lines))
-            return
-        lines = banner.lines(parts, addresses, demo, workers=workers)
-        _LOG.info("%s", "; ".join(text for _, text in lines))
-        if web_url is not None:
-            told = f"mitmweb: {web_url}\ncalls: {calls_url}"
-            print(told, file=said.steady(sys.stdout), flush=True)
+        self._terminal.greet(ctx.master, parts, addresses, demo, calls_url, workers)
 
     def _told(self, line: bytes) -> None:
         """In a worker: the parent says something, or is gone."""
@@ -267,12 +256,6 @@ class Life:
             await asyncio.to_thread(self._gateway.writer.close)
         if self._begun is not None and self._begun.demo is not None:
             await self._begun.demo.stop()
-
-    def _shows(self, master: Any, wish: str = "auto") -> bool:
-        """Whether lines may be printed: to a terminal that no full-screen program uses."""
-        if type(master).__name__ == "ConsoleMaster":
-            return False
-        return wish == "on" or (wish == "auto" and self._console.is_terminal)
 
     async def _listen_as_configured(self) -> None:
         """A script is loaded after mitmproxy has begun to open its port, on all interfaces."""
