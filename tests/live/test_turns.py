@@ -1,11 +1,11 @@
 """A WebSocket is recorded turn by turn, while it is open: real clients, the demo provider."""
 
+import asyncio
 import contextlib
 import json
+import os
 import signal
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import openai
 import pytest
 import websockets
+from google import genai
 
 from live.harness import (
     BIN,
@@ -27,26 +28,6 @@ from live.harness import (
     resident,
 )
 from live.test_websocket import accept, frame, read_frame, upgrade
-
-# It dials wss:// whatever the base URL says, and takes SSL_CERT_FILE. It prints a line after each
-# turn, and goes on when one comes.
-LIVE = """
-import asyncio, os, sys
-from google import genai
-options = genai.types.HttpOptions(base_url=os.environ["GATEWAY"] + "/genai_passthrough")
-async def talk():
-    client = genai.Client(vertexai=False, api_key=os.environ["KEY"], http_options=options)
-    config = {"response_modalities": ["TEXT"]}
-    async with client.aio.live.connect(model="gemini-live-2.5-flash", config=config) as session:
-        for word in ("first", "second"):
-            turns = {"role": "user", "parts": [{"text": f"the {word} question"}]}
-            await session.send_client_content(turns=turns, turn_complete=True)
-            async for message in session.receive():
-                pass
-            print(word, flush=True)
-            sys.stdin.readline()
-asyncio.run(talk())
-"""
 
 
 def realtime(gateway: Gateway) -> Generator[str]:
@@ -74,25 +55,27 @@ def sdk(gateway: Gateway) -> openai.OpenAI:
 
 
 def live(gateway: Gateway) -> Generator[str]:
-    authority = gateway.folder / "mitm" / "mitmproxy-ca-cert.pem"
-    env = {"SSL_CERT_FILE": str(authority), "GATEWAY": gateway.url, "KEY": CLIENT_KEY}
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", LIVE],
-        env=clean_environment() | env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            for _ in range(2):
-                yield process.stdout.readline().strip()
-                process.stdin.write("\n")
-                process.stdin.flush()
-            assert process.wait(20) == 0
-        finally:
-            process.kill()
+    """It dials wss:// whatever the base URL says, and takes SSL_CERT_FILE."""
+    options = genai.types.HttpOptions(base_url=f"{gateway.url}/genai_passthrough")
+    config: Any = {"response_modalities": ["TEXT"]}
+    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
+        for name in set(os.environ) - set(clean_environment()):
+            patch.delenv(name)
+        patch.setenv("SSL_CERT_FILE", str(gateway.folder / "mitm" / "mitmproxy-ca-cert.pem"))
+        client = genai.Client(vertexai=False, api_key=CLIENT_KEY, http_options=options)
+        connection = client.aio.live.connect(model="gemini-live-2.5-flash", config=config)
+        session = runner.run(connection.__aenter__())
+        for word in ("first", "second"):
+            runner.run(turn(session, word))
+            yield word
+        runner.run(connection.__aexit__(None, None, None))
+
+
+async def turn(session: Any, word: str) -> None:
+    turns = {"role": "user", "parts": [{"text": f"the {word} question"}]}
+    await session.send_client_content(turns=turns, turn_complete=True)
+    async for _ in session.receive():
+        pass
 
 
 @pytest.mark.parametrize(
