@@ -481,15 +481,24 @@ def test_a_full_disk_loses_only_what_does_not_fit(small_disk: Path) -> None:
     assert numbers(path) == [99]
 
 
-# Writes records until it is killed; a number that was printed was taken before.
+# For each path that it is told, a process that says who it is and writes records until a kill;
+# a number that was printed was taken before. What they have in common is imported once.
 _ENDLESS = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from llm_passthrough.record import Body, Facts
 from llm_passthrough.redact import Redactor
 from llm_passthrough.sinks.jsonl import Jsonl
 from llm_passthrough.sinks.writer import Writer
-writer = Writer([Jsonl(Path(sys.argv[1]), 1 << 30, 1e9)], Redactor([]), 1000)
+for path in sys.stdin:
+    if not os.fork():
+        break
+    os.wait()
+    print("over", flush=True)
+else:
+    sys.exit()
+print(os.getpid(), flush=True)
+writer = Writer([Jsonl(Path(path.strip()), 1 << 30, 1e9)], Redactor([]), 1000)
 writer.start()
 number = 0
 while True:
@@ -501,16 +510,26 @@ while True:
 """
 
 
+@pytest.fixture(scope="module")
+def endless() -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", _ENDLESS], stdin=pipe, stdout=pipe, text=True
+    ) as p:
+        yield p
+
+
 @pytest.mark.parametrize("after", [1, 2, 7, 30, 111])
 def test_a_kill_loses_no_record_that_was_written_and_spoils_none_that_follows(
-    path: Path, after: int
+    path: Path, after: int, endless: subprocess.Popen[str]
 ) -> None:
-    command = [sys.executable, "-c", _ENDLESS, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        told = [int(child.stdout.readline()) for _ in range(after)]
-        child.send_signal(signal.SIGKILL)
-        told += [int(number) for number in child.stdout.read().split("\n")[:-1]]
+    assert endless.stdin
+    assert endless.stdout
+    print(path, file=endless.stdin, flush=True)
+    pid = int(endless.stdout.readline())
+    told = [int(endless.stdout.readline()) for _ in range(after)]
+    os.kill(pid, signal.SIGKILL)
+    told += map(int, iter(endless.stdout.readline, "over\n"))
     sink = jsonl(path)
     put(sink, 0)
     sink.close()

@@ -29,7 +29,7 @@ from tokens.harness import Clock, Records, TokenServer
 SECRET = "GOCSPX-SECRET-0123456789"
 REFRESH = "1//REFRESH-TOKEN-0123456789"
 ACCOUNT = "gateway@my-project-1.iam.gserviceaccount.com"
-KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # a long one takes long
 PRIVATE = KEY.private_bytes(
     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
 ).decode()
