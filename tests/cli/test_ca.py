@@ -31,8 +31,8 @@ def test_the_path_is_that_of_the_certificate_which_is_made_when_there_is_none(
     assert key.read_bytes() == before
 
 
-def test_the_bundle_is_a_file_with_the_systems_roots_too(tmp_path: Path) -> None:
-    result = ca(tmp_path, "bundle")
+def test_the_bundle_is_a_file_with_the_systems_roots_too(home: Path) -> None:
+    result = ca(home, "bundle")
     assert result.exit_code == 0
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(result.stdout.removesuffix("\n"))

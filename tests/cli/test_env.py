@@ -39,9 +39,7 @@ def read(result: Result) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in got.decode().split("\0") if pair)
 
 
-def test_a_shell_that_reads_the_lines_calls_the_gateway(tmp_path: Path) -> None:
-    home = tmp_path / "it's a home"
-    home.mkdir()
+def test_a_shell_that_reads_the_lines_calls_the_gateway(home: Path) -> None:
     result = run(home, "--port", "9090")
     got = read(result)
     assert got["OPENAI_BASE_URL"] == "http://127.0.0.1:9090/openai_passthrough/v1"
@@ -124,14 +122,14 @@ def test_a_variable_may_name_the_configuration(tmp_path: Path) -> None:
     assert got["OPENAI_BASE_URL"].startswith("http://127.0.0.1:7001/")
 
 
-def test_where_clients_have_tokens_one_is_asked_for(tmp_path: Path) -> None:
+def test_where_clients_have_tokens_one_is_asked_for(tmp_path: Path, home: Path) -> None:
     token = "token-of-one-client-0123456789"
     file = config(tmp_path, {"clients": [{"name": "one", "tokens": [token]}]})
-    result = run(tmp_path, "--config", file)
+    result = run(home, "--config", file)
     assert result.exit_code == 2
     assert "set LLM_PASSTHROUGH_TOKEN" in result.stderr
     assert result.stdout == ""
-    got = read(run(tmp_path, "--config", file, LLM_PASSTHROUGH_TOKEN=token))
+    got = read(run(home, "--config", file, LLM_PASSTHROUGH_TOKEN=token))
     assert got["OPENAI_API_KEY"] == token
     assert got["HTTPS_PROXY"] == f"http://{token}:@127.0.0.1:8080"
 
@@ -160,14 +158,14 @@ def test_an_authority_that_cannot_be_had_is_one_line_on_stderr(tmp_path: Path) -
     assert result.stderr.count("\n") == 1
 
 
-def test_roots_that_cannot_be_read_are_told_on_stderr_only(tmp_path: Path) -> None:
-    result = run(tmp_path, SSL_CERT_FILE=str(tmp_path / "gone"))
+def test_roots_that_cannot_be_read_are_told_on_stderr_only(tmp_path: Path, home: Path) -> None:
+    result = run(home, SSL_CERT_FILE=str(tmp_path / "gone"))
     assert "warning: SSL_CERT_FILE names" in result.stderr
     assert "warning" not in result.stdout
     assert Path(read(result)["SSL_CERT_FILE"]).is_file()
 
 
-def test_a_value_that_is_no_text_comes_through(tmp_path: Path) -> None:
-    result = run(tmp_path, NO_PROXY="caf\udce9.corp")
+def test_a_value_that_is_no_text_comes_through(home: Path) -> None:
+    result = run(home, NO_PROXY="caf\udce9.corp")
     assert result.exit_code == 0
     assert b"caf\xe9.corp,localhost" in result.stdout_bytes

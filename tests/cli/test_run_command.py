@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from live.authorities import mitmproxys
 from live.harness import Upstream, Wire, free_port
 from llm_passthrough.cli import app
 from llm_passthrough.cli.child import Child, StartError
@@ -28,14 +27,6 @@ def file_with(folder: Path, document: dict[str, Any]) -> str:
     file = folder / "gateway.yaml"
     file.write_text(json.dumps(document))
     return str(file)
-
-
-def with_authority(home: Path) -> Path:
-    """A home where mitmproxy has its authority already: making one takes a second."""
-    (home / ".mitmproxy").mkdir()
-    for name, content in mitmproxys().items():
-        (home / ".mitmproxy" / name).write_bytes(content)
-    return home
 
 
 @pytest.mark.parametrize(
@@ -114,9 +105,9 @@ def test_a_log_that_cannot_be_had_is_said(tmp_path: Path) -> None:
 
 
 def test_a_gateway_runs_until_it_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(with_authority(tmp_path)))
+    monkeypatch.setenv("HOME", str(home))
     port, log = free_port(), tmp_path / "new" / "folder" / "gateway.log"
     child = Child(["--demo", "--port", str(port)], log)
     try:
