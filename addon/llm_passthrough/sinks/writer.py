@@ -24,8 +24,9 @@ _CHORES_EVERY = 600.0
 """Seconds between two rounds of chores, such as the removal of old records."""
 
 _PAUSE = 0.01
-"""Seconds for which records that follow each other closely wait for each other: each time that the
-writer wakes, it and the event loop take Python's lock from each other."""
+"""Seconds that a record waits. Meanwhile the end of its answer leaves, and perhaps the next call of
+its client; and records that follow each other closely are made together: each time that the writer
+wakes, it and the event loop take Python's lock from each other."""
 
 SWITCH_INTERVAL = 0.0005
 """Seconds for which the writer may make the event loop wait for Python's lock; for
@@ -162,17 +163,23 @@ class Writer:
         return not lost
 
     def _run(self) -> None:
-        while (facts := self._queue.get()) is not None:
+        while (facts := self._next()) is not None:
             self._record(facts)
             self._bytes_out += _size(facts)
-            if self._queue.empty():
-                time.sleep(_PAUSE)
             if self._chores and self._clock() >= self._chores_at:
                 self._chores_at = self._clock() + _CHORES_EVERY
                 for name, chore in self._chores:
                     self._safely(name, chore)
         for sink in self._sinks:
             self._safely(sink.name, sink.close)
+
+    def _next(self) -> Facts | None:
+        """The next exchange, or None at the end; one that comes alone waits for others."""
+        alone = self._queue.empty()
+        facts = self._queue.get()
+        if alone and facts is not None:
+            time.sleep(_PAUSE)
+        return facts
 
     def _record(self, facts: Facts) -> None:
         try:
