@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import http.client
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,11 +23,12 @@ from live.harness import (
     Provider,
     Upstream,
     Wire,
-    clean_environment,
     free_port,
     request,
 )
 from live.oracles import Heard, talk
+
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 BAD, BAD_TOO, GOOD = "sk-BAD-KEY-0123456789", "sk-BAD-KEY-TOO-0123456789", "sk-GOOD-KEY-0123456789"
 NAMES = {BAD: "bad", BAD_TOO: "bad-too", GOOD: "good"}
@@ -127,12 +127,6 @@ def keyed(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate
     yield gateway
     gateway.stop()
     plain.stop()
-
-
-@pytest.fixture(autouse=True)
-def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in set(os.environ) - set(clean_environment()):
-        monkeypatch.delenv(name)
 
 
 RESET = {

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import signal
 import sqlite3
 import threading
@@ -33,23 +32,17 @@ from live.harness import (
     Provider,
     Upstream,
     Wire,
-    clean_environment,
     config_for,
     request,
 )
+
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 CHAT = "/openai_passthrough/v1/chat/completions"
 MESSAGES = "/anthropic_passthrough/v1/messages"
 RESPONSES = "/openai_passthrough/v1/responses"
 GEMINI = "/genai_passthrough/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
 OWN_PRICES = {"gpt-4o": {"input": 1000.0, "output": 2000.0, "cache_read": 500.0}}
-
-
-@pytest.fixture(autouse=True)
-def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDKs read keys, base URLs and proxies from the environment."""
-    for name in set(os.environ) - set(clean_environment()):
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -523,7 +516,8 @@ def test_the_database_has_the_same_records_as_the_log(priced: Gateway) -> None:
         call(priced.url, "x")
     with pytest.raises(openai.RateLimitError):
         chat(priced.url, "error:429")
-    httpx.get(f"{priced.url}/nowhere")
+    httpx.get(f"{priced.url}/nowhere-at-the-end")
+    priced.record_of("nowhere-at-the-end")  # the last one: nothing is on its way any more
     lines = {record["id"]: record for record in map(json.loads, whole_lines(priced, 5))}
     file = priced.records_path.with_name("records.sqlite")
     end = time.monotonic() + 5

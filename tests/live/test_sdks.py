@@ -32,6 +32,8 @@ from live.harness import (
     free_port,
 )
 
+pytestmark = pytest.mark.usefixtures("own_environment")
+
 CHAT = "/v1/chat/completions"
 DEPLOYMENT = "/openai/deployments/gpt-4o/chat/completions"
 EXPRESS = "/v1beta1/publishers/google/models/gemini-2.5-flash"
@@ -89,13 +91,6 @@ def odd(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     gateway = Gateway(tmp_path_factory.mktemp("odd"), config)
     yield gateway
     gateway.stop()
-
-
-@pytest.fixture(autouse=True)
-def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDKs read keys, base URLs and proxies from the environment."""
-    for name in set(os.environ) - set(clean_environment()):
-        monkeypatch.delenv(name)
 
 
 # -- the clients, each with the key that must not get out; made once, as that takes long ----------

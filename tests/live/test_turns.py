@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import struct
 from collections.abc import Callable, Generator
@@ -28,6 +27,8 @@ from live.harness import (
     resident,
 )
 from live.test_websocket import accept, frame, read_frame, upgrade
+
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 
 def realtime(gateway: Gateway) -> Generator[str]:
@@ -59,8 +60,6 @@ def live(gateway: Gateway) -> Generator[str]:
     options = genai.types.HttpOptions(base_url=f"{gateway.url}/genai_passthrough")
     config: Any = {"response_modalities": ["TEXT"]}
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
-        for name in set(os.environ) - set(clean_environment()):
-            patch.delenv(name)
         patch.setenv("SSL_CERT_FILE", str(gateway.folder / "mitm" / "mitmproxy-ca-cert.pem"))
         client = genai.Client(vertexai=False, api_key=CLIENT_KEY, http_options=options)
         connection = client.aio.live.connect(model="gemini-live-2.5-flash", config=config)

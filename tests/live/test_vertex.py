@@ -3,7 +3,6 @@ with tokens from endpoints on loopback."""
 
 import contextlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +29,6 @@ from live.harness import (
     Gateway,
     Provider,
     Wire,
-    clean_environment,
     config_for,
     credentials,
     names_addon,
@@ -39,6 +37,8 @@ from live.harness import (
 )
 from live.oracles import DEADLINE, Heard, Oracles, talk
 from live.scene import BODY
+
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 PEM = (
     rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -153,12 +153,6 @@ def cloud(
     gateway = Gateway(folder / "gateway", {"providers": keys(tokens, folder)}, env=env, args=args)
     yield gateway
     gateway.stop()
-
-
-@pytest.fixture(autouse=True)
-def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in set(os.environ) - set(clean_environment()):
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import os
 import queue
 import re
 import secrets
@@ -29,22 +28,17 @@ from live.harness import (
     Provider,
     Upstream,
     Wire,
-    clean_environment,
     config_for,
     credentials,
 )
+
+pytestmark = pytest.mark.usefixtures("own_environment")
 
 REALTIME = "/openai_passthrough/v1/realtime?model=gpt-realtime"
 LIVE = "/genai_passthrough/ws/google.ai.generativelanguage.v1beta.GenerativeService"
 BIDI = f"{LIVE}.BidiGenerateContent"
 BEARER = {"Authorization": f"Bearer {CLIENT_KEY}"}
 KEYED = "openai-insecure-api-key."
-
-
-@pytest.fixture(autouse=True)
-def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in set(os.environ) - set(clean_environment()):
-        monkeypatch.delenv(name)
 
 
 def dial(gateway: Gateway, target: str, **options: Any) -> ClientConnection:
