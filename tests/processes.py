@@ -216,6 +216,7 @@ def _begin_capture(config: pytest.Config) -> None:
 def _run(session: pytest.Session, line: Connection) -> None:
     teller = Teller(session.config)
     session.config.pluginmanager.register(teller)
+    teller.take()  # warnings of before, which pytest tells each new plug-in
     for tests in _given(session, line):
         # What is torn down between two files is what no test of another file can need.
         path = tests[-1].path
