@@ -1,7 +1,10 @@
 """Attaching: the gateway stands first in a real mitmproxy, or mitmproxy does not run."""
 
+import asyncio
 import json
 import logging
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -99,6 +102,16 @@ async def test_the_gateway_stands_before_every_other_addon(place: Place) -> None
         assert kinds[:3] == [Life, Gateway, Egress]
         assert len(kinds) > 20
         assert master.addons.chain[2:4] == [gateway.egress, gateway.talks]
+
+
+async def test_a_hang_up_before_the_port_is_open_is_a_reload_too(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with attached(place):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.01)
+    assert "the configuration was read again" in caplog.text
 
 
 async def test_a_second_attach_leaves_the_first_gateway_alone(place: Place) -> None:

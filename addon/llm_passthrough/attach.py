@@ -181,6 +181,11 @@ class Life:
             self._bus = self._share.connect(parts, number)
         if seat is not None:
             transport.listen_on(seat.sockets, BACKLOG, one_by_one=seat.turns)
+        else:  # before the port is open: who is served may hang up
+            # Windows has no such signal, and only a main thread gets one.
+            with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(signal.SIGHUP, self.reloading.reload)
         return gateway
 
     def configure(self, updated: set[str]) -> None:
@@ -201,11 +206,6 @@ class Life:
         gateway = self._gateway
         if self._seat is not None:
             await self._seat.join(self._told)
-        else:
-            # Windows has no such signal, and only a main thread gets one.
-            with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError):
-                loop = asyncio.get_running_loop()
-                loop.add_signal_handler(signal.SIGHUP, self.reloading.reload)
         parts = (self.reloading, self._share, self._bus)
         lives = [gateway.watch(), *(part.follow() for part in parts if part is not None)]
         self._tasks = [asyncio.create_task(life) for life in lives]
