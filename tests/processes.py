@@ -22,6 +22,9 @@ from typing import Any, NoReturn
 import pytest
 from coverage import Coverage
 
+WAITING = ("live",)
+"""Folders of tests that wait, for sockets and for programs, more than they compute."""
+
 type Told = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 """What a process tells of a test: reports and warnings, as hooks get them."""
 
@@ -70,7 +73,9 @@ class Parent:
         self._session = session
         session.config._tmp_path_factory.getbasetemp()  # one for all
         files = itertools.groupby(range(len(session.items)), lambda at: session.items[at].path)
-        self._files.extend(list(numbers) for _, numbers in files)
+        for path, numbers in files:
+            add = self._files.append if path.parent.name in WAITING else self._files.appendleft
+            add(list(numbers))
         try:
             for _ in range(min(self._number, len(self._files))):
                 self._fork()
@@ -103,12 +108,18 @@ class Parent:
                 self._end(child)
                 continue
             if told is None:
-                numbers = self._files.popleft() if self._files else []
+                numbers = self._next(child)
                 child.left.extend(numbers)
                 with contextlib.suppress(BrokenPipeError):  # then it has ended
                     child.line.send(numbers)
             else:
                 self._tell(child.left.popleft(), told)
+
+    def _next(self, child: Child) -> list[int]:
+        """Who waits leaves a processor to who computes: one process begins at the other end."""
+        if not self._files:
+            return []
+        return self._files.popleft() if child is self._children[0] else self._files.pop()
 
     def _tell(self, number: int, told: Told) -> None:
         item, hook = self._session.items[number], self._session.config.hook
